@@ -1,0 +1,40 @@
+"""The nouns that move along the line: transitions, trajectories, updates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+from jaxtyping import Array, Bool, Float
+
+Payload = Any
+"""A pytree of arrays that a client shares: parameters, or predictions on public states."""
+
+Metrics = dict[str, Array]
+"""Named scalars; the engine stacks them `[rounds, seeds, clients]`."""
+
+
+class Trajectory(eqx.Module):
+    """What a client lived through in `T` steps of its `E` environments; every field starts `[T, E]`.
+
+    `next_observation` is the observation that the action led to, before any reset. `terminated` is the end of the
+    MDP and stops bootstrapping; `truncated` is the clock's and does not.
+    """
+
+    observation: Float[Array, "T E ..."]
+    action: Array
+    reward: Float[Array, "T E"]
+    next_observation: Float[Array, "T E ..."]
+    terminated: Bool[Array, "T E"]
+    truncated: Bool[Array, "T E"]
+
+
+class Update(eqx.Module):
+    """The messages of all clients in one round.
+
+    `payload` leaves are `[C, ...]`; `weight` is `[C]`, a client's share, 0 = absent. An absent client's payload may
+    hold anything, NaN included, and no rule may let it through.
+    """
+
+    payload: Payload
+    weight: Float[Array, " C"]
