@@ -1,0 +1,49 @@
+"""The interface of a rule: how the messages of a round become one, or one per client."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, ClassVar
+
+import equinox as eqx
+
+from polyfed.types import Metrics, Payload, Update
+
+
+class AggregationRule(eqx.Module):
+    """How messages become one.
+
+    Facts that the experiment checks before anything compiles:
+
+    - `linear`: the result is a weighted sum of the payloads, so it can be had from their sum alone.
+    - `personal`: every client gets its own result, leaves `[C, ...]`; otherwise all get one, leaves `[...]`.
+
+    Contract (see `polyfed.testing.check_rule`): the order of clients does not matter, absent clients (weight 0) are as
+    if they had never been there whatever their payload holds, equal payloads come back unchanged, and when nobody came
+    the result is zeros.
+    """
+
+    linear: ClassVar[bool]
+    personal: ClassVar[bool] = False
+
+    def init(self, payload: Payload) -> Any:
+        """The rule's memory between rounds.
+
+        Args:
+          payload: One client's payload, to fix shapes.
+        """
+        del payload
+        return ()
+
+    @abc.abstractmethod
+    def aggregate(self, state: Any, update: Update) -> tuple[Payload, Any, Metrics]:
+        """Combine the updates of one round.
+
+        Args:
+          state: What `init` or the last round gave.
+          update: Payload leaves `[C, ...]`, weights `[C]`.
+
+        Returns:
+          `(merged, state, metrics)`; merged leaves are `[...]`, or `[C, ...]` for a personal rule; metrics are named
+          scalars.
+        """
