@@ -1,0 +1,83 @@
+"""What an experiment found, as arrays: the form in which the run folder hands it to the report."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class ArmResult:
+    """One arm of an experiment (a method or a baseline) over all its seeds.
+
+    Axes: `N` evaluation points, `S` seeds, `P` policies, `M` environments, `R` rounds, `C` clients.
+
+    Attributes:
+      name: e.g. `"fedwb"`, `"fedavg"`, `"local_only"`, `"pooled"`.
+      baseline: Whether the arm is one of the two baselines between which every federated result stands.
+      personal: Whether every client keeps a policy of its own; otherwise the global policy is what clients get.
+      rounds: `[N]`, the round after which each evaluation was made (0 = before training).
+      steps: `[N]`, environment steps per client up to that point.
+      bytes: `[N]`, bytes on the wire up to that point, up and down, all clients together.
+      policies: `P` names: `"global"` and/or `"client-0"`, ...
+      environments: `M` names: `"client-0"`, ..., `"held-out-0"`, ... in this order.
+      returns: `[N, S, P, M]`, mean return of the greedy policy over the evaluation episodes.
+      metrics: Per-round figures, `[R, S, C]` (per client: `"return"` of training episodes, NaN where none ended,
+        `"loss"`, `"weight"`, `"bytes_up"`, `"bytes_down"`) or `[R, S]` (the server's: `"displacement/<layer>"`).
+      experiment: The arm's experiment as data.
+      seconds: Run time without compilation; `compile_seconds` beside it.
+    """
+
+    name: str
+    baseline: bool
+    personal: bool
+    rounds: np.ndarray
+    steps: np.ndarray
+    bytes: np.ndarray
+    policies: tuple[str, ...]
+    environments: tuple[str, ...]
+    returns: np.ndarray
+    metrics: dict[str, np.ndarray]
+    experiment: dict[str, Any]
+    seconds: float
+    compile_seconds: float
+
+    def deployed(self) -> np.ndarray:
+        """`[N, S, M]`: the return on each environment of the policy that a client there would use.
+
+        The global policy; for a personal arm the client's own, and on held-out environments the mean over clients.
+        """
+        if not self.personal:
+            return self.returns[:, :, self.policies.index("global"), :]
+        own = [self.policies.index(e) if e in self.policies else None for e in self.environments]
+        clients = [i for i, p in enumerate(self.policies) if p.startswith("client-")]
+        columns = [
+            self.returns[:, :, clients if row is None else [row], column].mean(axis=-1)
+            for column, row in enumerate(own)
+        ]
+        return np.stack(columns, axis=-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunResult:
+    """A whole run: its arms and what is needed to make it again.
+
+    Attributes:
+      name: The experiment's name.
+      title: Its first docstring line.
+      command: The command that makes the run again.
+      arms: By name, methods first, baselines last.
+      worlds: What differs: `{"half_length": [0.25, 0.5, 1.0]}`, one value per environment in the order of
+        `environments`; `units` gives each attribute's unit.
+      record: `run.json` as data: versions, machine, seeds, creation time, status.
+    """
+
+    name: str
+    title: str
+    command: str
+    arms: dict[str, ArmResult]
+    worlds: dict[str, list[float]]
+    units: dict[str, str]
+    record: dict[str, Any]
