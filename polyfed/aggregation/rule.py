@@ -18,6 +18,8 @@ class AggregationRule(eqx.Module):
     - `linear`: the result is a weighted sum of the payloads, so it can be had from their sum alone.
     - `personal`: every client gets its own result, leaves `[C, ...]`; otherwise all get one, leaves `[...]`.
 
+    - `exchanges`: clients send messages at all; a rule that does not is a baseline without a federation.
+
     Contract (see `polyfed.testing.check_rule`): the order of clients does not matter, absent clients (weight 0) are as
     if they had never been there whatever their payload holds, equal payloads come back unchanged, and when nobody came
     the result is zeros.
@@ -25,6 +27,10 @@ class AggregationRule(eqx.Module):
 
     linear: ClassVar[bool]
     personal: ClassVar[bool] = False
+    exchanges: ClassVar[bool] = True
+
+    def check(self) -> None:
+        """Raises `ValueError` where a field is outside its range. The experiment calls it once, before it compiles."""
 
     def init(self, payload: Payload) -> Any:
         """The rule's memory between rounds.

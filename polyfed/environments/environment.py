@@ -12,12 +12,15 @@ import math
 from typing import Any, ClassVar, Generic, TypeVar
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from polyfed.environments.spaces import Space
 
 Params = Any
 State = TypeVar("State")
+Quantity = Float[Array, "*shape"] | float  # one number, or one per client `[C]`
 
 
 def quantity(default: float, unit: str, low: float = -math.inf, high: float = math.inf) -> Any:
@@ -28,6 +31,11 @@ def quantity(default: float, unit: str, low: float = -math.inf, high: float = ma
       unit: SI unit as text, e.g. `"m"`, `"m/s^2"`, `"1"` for a pure number.
       low: Smallest value allowed.
       high: Largest value allowed.
+
+    >>> class Spring(eqx.Module):
+    ...     stiffness: Quantity = quantity(40.0, "N/m", low=0.0)
+    >>> Spring(stiffness=20.0)
+    Spring(stiffness=20.0)
     """
     return eqx.field(default=default, metadata={"unit": unit, "low": low, "high": high})
 
@@ -36,9 +44,13 @@ class Step(eqx.Module):
     """What one step gives.
 
     `terminated`: the MDP ended, its value from here on is 0. `truncated`: the clock ran out, the MDP goes on.
+    Both can be true of one step; then the MDP ended.
+
+    >>> Step(observation=jnp.zeros(4), reward=jnp.float32(1), terminated=jnp.bool_(False), truncated=jnp.bool_(True))
+    Step(observation=f32[4], reward=f32[], terminated=bool[], truncated=bool[])
     """
 
-    observation: Float[Array, "..."]
+    observation: Float[Array, "*shape"]
     reward: Float[Array, ""]
     terminated: Bool[Array, ""]
     truncated: Bool[Array, ""]
@@ -49,7 +61,16 @@ class Environment(eqx.Module, Generic[State]):
 
     A family has a class of parameters (`params_class`, every field made by `quantity`, derived quantities as
     properties), a time limit, and two pure methods. A state is any pytree; the clock that truncates is part of it.
-    A step from a state that has ended is undefined: whoever rolls out resets first.
+    A step from a state that has ended is undefined: whoever rolls out resets first. The spaces are those of the nominal
+    parameters, whatever a client's own are: clients that learn together need one shape and one range of actions.
+
+    >>> from polyfed.environments import CartPole
+    >>> environment = CartPole()
+    >>> k_reset, k_step = jax.random.split(jax.random.key(0))
+    >>> state, observation = environment.reset(k_reset, environment.nominal())
+    >>> state, step = environment.step(k_step, state, jnp.int32(1), environment.nominal())
+    >>> float(step.reward), bool(step.terminated)
+    (1.0, False)
     """
 
     params_class: ClassVar[type]
@@ -68,7 +89,7 @@ class Environment(eqx.Module, Generic[State]):
         """Which actions `step` takes: an integer for `Discrete`, a vector `[size]` for `Box`."""
 
     @abc.abstractmethod
-    def reset(self, key: PRNGKeyArray, params: Params) -> tuple[State, Float[Array, "..."]]:
+    def reset(self, key: PRNGKeyArray, params: Params) -> tuple[State, Float[Array, "*shape"]]:
         """A fresh episode: `(state, observation)`."""
 
     @abc.abstractmethod
@@ -76,8 +97,8 @@ class Environment(eqx.Module, Generic[State]):
         """One step of the MDP: `(next state, what it gave)`."""
 
     def nominal(self) -> Params:
-        """The published parameters of the family."""
-        return self.params_class()
+        """The published parameters of the family, float32 scalars."""
+        return jax.tree.map(lambda value: jnp.asarray(value, jnp.float32), self.params_class())
 
 
 def quantities(params_class: type) -> dict[str, dict[str, Any]]:
@@ -85,6 +106,10 @@ def quantities(params_class: type) -> dict[str, dict[str, Any]]:
 
     Returns:
       `{name: {"unit": str, "low": float, "high": float, "default": float}}` in the order of the fields.
+
+    >>> from polyfed.environments import CartPole
+    >>> quantities(CartPole.params_class)["force"]
+    {'unit': 'N', 'low': 0.0, 'high': 1000.0, 'default': 10.0}
     """
     return {
         field.name: {**{k: field.metadata[k] for k in ("unit", "low", "high")}, "default": field.default}

@@ -1,0 +1,63 @@
+"""The interface of a local learner: what learns at a client, and what of it is shared."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any, ClassVar
+
+import equinox as eqx
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from polyfed.environments import Environment
+from polyfed.types import Metrics, Payload, Trajectory
+
+
+class Agent(eqx.Module):
+    """A local learner, as a value: its fields are its hyper-parameters, its methods are pure.
+
+    A plain field is a leaf and may differ per client (a tuple of `num_clients` numbers) or be swept without compiling
+    again; a static field fixes a shape or a branch. What changes while learning lives in the state that `init` makes.
+
+    `rollout_length` is the `T` of the trajectories that `learn` takes: 1 for DQN, a whole rollout for policy gradients.
+    """
+
+    rollout_length: ClassVar[int] = 1
+
+    @abc.abstractmethod
+    def check(self, environment: Environment) -> None:
+        """Raise `ValueError` in one sentence if a hyper-parameter is out of range or the environment does not fit."""
+
+    @abc.abstractmethod
+    def init(self, key: PRNGKeyArray, environment: Environment, num_envs: int) -> Any:
+        """A learner that has not learned yet.
+
+        Args:
+          key: PRNG key of the initial parameters.
+          environment: Gives the shapes of observations and actions.
+          num_envs: `E`, environments that the client steps side by side.
+        """
+
+    @abc.abstractmethod
+    def act(self, state: Any, observation: Float[Array, "E ..."], key: PRNGKeyArray) -> Array:
+        """Actions `[E]` or `[E, size]` while learning, exploration included."""
+
+    @abc.abstractmethod
+    def learn(self, state: Any, trajectory: Trajectory, key: PRNGKeyArray) -> tuple[Any, Metrics]:
+        """Take in a trajectory `[T, E, ...]` and improve: `(state, metrics)`, metrics being named scalars."""
+
+    @abc.abstractmethod
+    def share(self, state: Any) -> Payload:
+        """What leaves the client: a pytree of arrays."""
+
+    @abc.abstractmethod
+    def absorb(self, state: Any, broadcast: Payload) -> Any:
+        """Take in what the server sent; a declared policy says what of the local state survives.
+
+        Args:
+          state: The client's.
+          broadcast: Same structure as `share` gives. It is read-only.
+        """
+
+    @abc.abstractmethod
+    def policy(self, state: Any, observation: Float[Array, "N ..."]) -> Array:
+        """Greedy actions `[N]` or `[N, size]`, without exploration."""

@@ -1,0 +1,192 @@
+"""Deep Q-learning (Mnih et al. 2015), optionally double (van Hasselt et al. 2016), dueling (Wang et al. 2016), n-step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from polyfed.agents.agent import Agent
+from polyfed.agents.exploration import Exploration, LinearDecay, epsilon_greedy
+from polyfed.agents.local_terms import Proximal
+from polyfed.agents.networks import ACTIVATIONS, MLP, DuelingMLP
+from polyfed.agents.replay import Batch, Replay
+from polyfed.agents.survival import Survival
+from polyfed.agents.target import HardUpdate, TargetUpdate
+from polyfed.checks import in_range, one_of
+from polyfed.environments import Box, Discrete, Environment
+from polyfed.types import Metrics, Payload, Trajectory
+
+LOSSES = {"mse": lambda error: error**2, "huber": lambda error: optax.huber_loss(error)}
+
+
+class DQNState(eqx.Module):
+    """What changes while a DQN learns; see `DQN`."""
+
+    online: Any
+    target: Any
+    optimizer: Any
+    replay: Replay
+    learn_steps: Int[Array, ""]  # gradient steps taken
+    explore_steps: Int[Array, ""]  # local steps that the exploration schedule has seen
+    anchor: Any  # the last broadcast, if a local term needs it
+
+
+class DQN(Agent):
+    """Q-learning with a replay and a target network.
+
+    Loss of a batch: mean of `(Q(s, a) - y)^2` (or Huber) with `y = r + discount * (1 - terminated) * max_a' Q'(s', a')`;
+    double: `a'` is the online network's choice. n-step: `r` sums n discounted rewards (Sutton and Barto 2018, eq. 7.1).
+    A time limit bootstraps, termination does not.
+
+    >>> from polyfed.environments import CartPole
+    >>> DQN(hidden=(32, 32)).check(CartPole())
+    """
+
+    hidden: tuple[int, ...] = eqx.field(default=(64, 64), static=True)  # units per hidden layer
+    activation: str = eqx.field(default="relu", static=True)  # relu, tanh or elu
+    dueling: bool = eqx.field(default=False, static=True)  # value and advantage heads
+    double: bool = eqx.field(default=False, static=True)  # the online network chooses the next action
+    n_step: int = eqx.field(default=1, static=True)  # steps per target
+    loss: str = eqx.field(default="mse", static=True)  # mse or huber
+    learning_rate: float = 1e-3  # Adam's step size
+    discount: float = 0.99  # 0 to 1
+    max_grad_norm: float = 10.0  # bound on the global norm of a gradient
+    batch_size: int = eqx.field(default=64, static=True)  # transitions per gradient step
+    replay_capacity: int = eqx.field(default=10_000, static=True)  # transitions
+    learning_starts: int = 500  # local steps before the first gradient step
+    updates_per_step: int = eqx.field(default=1, static=True)  # gradient steps per local step
+    target_update: TargetUpdate = HardUpdate()
+    exploration: Exploration = LinearDecay()
+    survival: Survival = Survival()
+    local_terms: tuple[Proximal, ...] = ()
+
+    def check(self, environment: Environment) -> None:
+        """Raise `ValueError` in one sentence if a field is out of range or the environment does not fit."""
+        _check_spaces(environment)
+        one_of("agent.activation", self.activation, ACTIVATIONS)
+        one_of("agent.loss", self.loss, LOSSES)
+        if not self.hidden:
+            raise ValueError("agent.hidden = () leaves no hidden layer: give at least one width, e.g. (64, 64).")
+        in_range("agent.hidden", self.hidden, 1, 2**20, "units")
+        in_range("agent.learning_rate", self.learning_rate, 0.0, 10.0)
+        in_range("agent.discount", self.discount, 0.0, 1.0)
+        in_range("agent.max_grad_norm", self.max_grad_norm, 1e-12, float("inf"))
+        in_range("agent.n_step", self.n_step, 1, 1000, "steps")
+        in_range("agent.batch_size", self.batch_size, 1, 2**20, "transitions")
+        in_range("agent.updates_per_step", self.updates_per_step, 1, 10_000)
+        in_range("agent.replay_capacity", self.replay_capacity, self.n_step, 2**31 - 1, "transitions")
+        in_range("agent.learning_starts", self.learning_starts, self.n_step, 2**31 - 1, "local steps")
+        self.target_update.check()
+        self.exploration.check()
+        for term in self.local_terms:
+            term.check()
+
+    def init(self, key: PRNGKeyArray, environment: Environment, num_envs: int) -> DQNState:
+        """Fresh networks, an empty replay; online and target start equal."""
+        space, actions = environment.observation_space, environment.action_space
+        assert isinstance(space, Box)
+        assert isinstance(actions, Discrete)
+        network = DuelingMLP if self.dueling else MLP
+        online = network(space.size, actions.n, hidden=self.hidden, activation=self.activation, key=key)
+        zero = jnp.zeros((), jnp.int32)
+        return DQNState(
+            online=online,
+            target=online,
+            optimizer=self._optimizer().init(online),
+            replay=Replay.empty(self.replay_capacity, num_envs, space.size, action_size=1),
+            learn_steps=zero,
+            explore_steps=zero,
+            anchor=online if self.local_terms else (),
+        )
+
+    def act(self, state: DQNState, observation: Float[Array, "E D"], key: PRNGKeyArray) -> Int[Array, " E"]:
+        """Epsilon-greedy actions."""
+        return epsilon_greedy(state.online(observation), self.exploration(state.explore_steps), key)
+
+    def policy(self, state: DQNState, observation: Float[Array, "N D"]) -> Int[Array, " N"]:
+        """The action of highest value."""
+        return jnp.argmax(state.online(observation), axis=-1).astype(jnp.int32)
+
+    def learn(self, state: DQNState, trajectory: Trajectory, key: PRNGKeyArray) -> tuple[DQNState, Metrics]:
+        """Store the trajectory, then take `updates_per_step` gradient steps."""
+        state = DQNState(
+            online=state.online,
+            target=state.target,
+            optimizer=state.optimizer,
+            replay=state.replay.add(trajectory),
+            learn_steps=state.learn_steps,
+            explore_steps=state.explore_steps + trajectory.reward.shape[0],
+            anchor=state.anchor,
+        )
+        if self.updates_per_step == 1:
+            return self._gradient_step(state, key)
+        keys = jax.random.split(key, self.updates_per_step)
+        state, metrics = jax.lax.scan(lambda s, k: self._gradient_step(s, k), state, keys)
+        return state, jax.tree.map(jnp.mean, metrics)
+
+    def share(self, state: DQNState) -> Payload:
+        """The online network."""
+        return state.online
+
+    def absorb(self, state: DQNState, broadcast: Payload) -> DQNState:
+        """Take the broadcast as the online network; `survival` says what else stays."""
+        keep = self.survival
+        return DQNState(
+            online=broadcast,
+            target=state.target if keep.target else broadcast,
+            optimizer=state.optimizer if keep.optimizer else self._optimizer().init(broadcast),
+            replay=state.replay if keep.replay else eqx.tree_at(lambda r: r.count, state.replay, replace_fn=jnp.zeros_like),
+            learn_steps=state.learn_steps,
+            explore_steps=state.explore_steps if keep.exploration else jnp.zeros_like(state.explore_steps),
+            anchor=broadcast if self.local_terms else (),
+        )
+
+    def _optimizer(self) -> optax.GradientTransformation:
+        return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optax.adam(self.learning_rate))
+
+    def _gradient_step(self, state: DQNState, key: PRNGKeyArray) -> tuple[DQNState, Metrics]:
+        batch = state.replay.sample(key, self.batch_size, self.discount, self.n_step)
+        (_, (loss, value)), gradient = jax.value_and_grad(self._loss, has_aux=True)(state.online, state, batch)
+        updates, optimizer = self._optimizer().update(gradient, state.optimizer, state.online)
+        online = optax.apply_updates(state.online, updates)
+        learn_steps = state.learn_steps + 1
+        target = self.target_update(online, state.target, learn_steps)
+        ready = state.replay.count >= self.learning_starts
+        learned, kept = (online, target, optimizer, learn_steps), (
+            state.online, state.target, state.optimizer, state.learn_steps,
+        )  # fmt: skip
+        online, target, optimizer, learn_steps = jax.tree.map(lambda new, old: jnp.where(ready, new, old), learned, kept)
+        new = DQNState(online, target, optimizer, state.replay, learn_steps, state.explore_steps, state.anchor)
+        return new, {"loss": jnp.where(ready, loss, 0.0), "value": value}
+
+    def _loss(self, online: Any, state: DQNState, batch: Batch) -> tuple[Float[Array, ""], tuple[Array, Array]]:
+        values = online(batch.observation)
+        action = batch.action[:, 0].astype(jnp.int32)
+        chosen = jnp.sum(values * jax.nn.one_hot(action, values.shape[-1], dtype=values.dtype), axis=-1)
+        target = batch.reward + batch.bootstrap * self._next_value(online, state.target, batch.next_observation)
+        loss = jnp.mean(LOSSES[self.loss](chosen - jax.lax.stop_gradient(target)))
+        terms = sum((term(online, state.anchor) for term in self.local_terms), start=jnp.zeros((), loss.dtype))
+        return loss + terms, (loss, jnp.mean(chosen))
+
+    def _next_value(self, online: Any, target: Any, observation: Float[Array, "B D"]) -> Float[Array, " B"]:
+        values = target(observation)
+        if not self.double:
+            return jnp.max(values, axis=-1)
+        best = jnp.argmax(online(observation), axis=-1)
+        return jnp.take_along_axis(values, best[:, None], axis=-1)[:, 0]
+
+
+def _check_spaces(environment: Environment) -> None:
+    name = type(environment).__name__
+    if not isinstance(environment.action_space, Discrete):
+        raise ValueError(
+            f"DQN chooses among a finite set of actions, but {name} takes continuous ones: "
+            "use an environment with discrete actions, such as CartPole, Acrobot or MountainCar."
+        )
+    if not isinstance(environment.observation_space, Box):
+        raise ValueError(f"DQN reads vectors, but {name} shows {environment.observation_space}: use a Box observation.")

@@ -1,0 +1,41 @@
+"""How the messages of a round become one, and what the server makes of it.
+
+A rule added to `RULES`, or a server optimizer to `SERVER_OPTIMIZERS`, is put through its contract by the tests.
+"""
+
+from polyfed.aggregation.barycenter import WassersteinBarycenter, fuse_rows
+from polyfed.aggregation.line import barycenter_1d, displacement
+from polyfed.aggregation.local_only import LocalOnly
+from polyfed.aggregation.mean import WeightedMean, weighted_mean
+from polyfed.aggregation.rule import AggregationRule
+from polyfed.aggregation.server_optimizer import ServerAdam, ServerMomentum, ServerOptimizer, ServerSGD, ServerYogi
+
+RULES: tuple[AggregationRule, ...] = (
+    WeightedMean(),
+    LocalOnly(),
+    WassersteinBarycenter.safe(),
+    WassersteinBarycenter(grid="nearest"),
+    WassersteinBarycenter(power=1),
+    WassersteinBarycenter.paper_exact(),
+    WassersteinBarycenter(granularity="layer", scale="paper", grid="nearest", bias="barycenter"),
+)
+
+SERVER_OPTIMIZERS: tuple[ServerOptimizer, ...] = (ServerSGD(), ServerMomentum(), ServerAdam(), ServerYogi())
+
+__all__ = [
+    "RULES",
+    "SERVER_OPTIMIZERS",
+    "AggregationRule",
+    "LocalOnly",
+    "ServerAdam",
+    "ServerMomentum",
+    "ServerOptimizer",
+    "ServerSGD",
+    "ServerYogi",
+    "WassersteinBarycenter",
+    "WeightedMean",
+    "barycenter_1d",
+    "displacement",
+    "fuse_rows",
+    "weighted_mean",
+]

@@ -1,0 +1,45 @@
+"""Sentences for bad input: what was given, why it cannot work, what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from polyfed.naming import did_you_mean
+
+
+def one_of(name: str, value: str, known: Iterable[str]) -> None:
+    """Raise `ValueError` unless `value` is among `known`.
+
+    >>> one_of("activation", "rleu", ["relu", "tanh"])
+    Traceback (most recent call last):
+    ValueError: activation = 'rleu' is not known: did you mean 'relu'?
+    """
+    known = list(known)
+    if value not in known:
+        raise ValueError(f"{name} = {value!r} is not known: {did_you_mean(str(value), known)}")
+
+
+def in_range(name: str, value: Any, low: float, high: float, unit: str = "") -> None:
+    """Raise `ValueError` unless every number in `value` lies in `[low, high]`.
+
+    >>> in_range("discount", 1.5, 0.0, 1.0)
+    Traceback (most recent call last):
+    ValueError: discount = 1.5 is out of range: give a number from 0 to 1.
+    """
+    try:
+        numbers = np.atleast_1d(np.asarray(value, dtype=np.float64))
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} = {value!r} is not a number: give one from {low:g} to {high:g}{_space(unit)}.") from None
+    wrong = numbers[~((numbers >= low) & (numbers <= high))]
+    if wrong.size:
+        raise ValueError(
+            f"{name} = {wrong.flat[0]:g}{_space(unit)} is out of range: "
+            f"give a number from {low:g} to {high:g}{_space(unit)}."
+        )
+
+
+def _space(unit: str) -> str:
+    return f" {unit}" if unit else ""

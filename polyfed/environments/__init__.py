@@ -1,0 +1,54 @@
+"""Worlds: families of Markov decision processes whose physics is data, and how the clients' worlds differ.
+
+Gymnasium is not imported here; `polyfed.environments.gymnasium` is the door to it.
+"""
+
+from polyfed.environments.acrobot import Acrobot, AcrobotParams, AcrobotState
+from polyfed.environments.cartpole import CartPole, CartPoleParams, CartPoleState
+from polyfed.environments.environment import Environment, Params, Quantity, Step, quantities, quantity
+from polyfed.environments.mountain_car import MountainCar, MountainCarParams, MountainCarState
+from polyfed.environments.mountain_car_continuous import MountainCarContinuous, MountainCarContinuousParams
+from polyfed.environments.pendulum import Pendulum, PendulumParams, PendulumState
+from polyfed.environments.probes import CONTINUOUS_PROBES, PROBES, ContinuousProbe, Probe, ProbeParams, ProbeState
+from polyfed.environments.spaces import Box, Discrete, Space
+from polyfed.environments.variation import Explicit, Grid, Uniform, Variation
+
+FAMILIES: tuple[Environment, ...] = (CartPole(), Acrobot(), MountainCar(), MountainCarContinuous(), Pendulum())
+"""One instance of every family with its published time limit; every contract check runs on each."""
+
+__all__ = [
+    "CONTINUOUS_PROBES",
+    "FAMILIES",
+    "PROBES",
+    "Acrobot",
+    "AcrobotParams",
+    "AcrobotState",
+    "Box",
+    "CartPole",
+    "CartPoleParams",
+    "CartPoleState",
+    "ContinuousProbe",
+    "Discrete",
+    "Environment",
+    "Explicit",
+    "Grid",
+    "MountainCar",
+    "MountainCarContinuous",
+    "MountainCarContinuousParams",
+    "MountainCarParams",
+    "MountainCarState",
+    "Params",
+    "Pendulum",
+    "PendulumParams",
+    "PendulumState",
+    "Probe",
+    "ProbeParams",
+    "ProbeState",
+    "Quantity",
+    "Space",
+    "Step",
+    "Uniform",
+    "Variation",
+    "quantities",
+    "quantity",
+]

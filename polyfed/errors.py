@@ -1,0 +1,43 @@
+"""Failures that end a command, each with its exit code; wrong input is a `ValueError` and ends with 2."""
+
+from __future__ import annotations
+
+EXIT_CODES = {
+    0: "done",
+    2: "wrong input: a name, a value or a combination that cannot work",
+    4: "resume refused: other versions or another machine than the run was started with",
+    5: "the disk refused: full, read-only or not permitted; what was written before is intact",
+    6: "damaged run folder: a file was cut or edited, and no earlier checkpoint is whole",
+    7: "busy: another process is working in this run folder",
+    130: "interrupted by the user; the run can be resumed",
+}
+
+
+class PolyfedError(Exception):
+    """A failure with a sentence and an exit code."""
+
+    exit_code = 1
+
+
+class ResumeMismatchError(PolyfedError):
+    """The run was started with other versions, or on another machine."""
+
+    exit_code = 4
+
+
+class DiskError(PolyfedError):
+    """A file could not be written."""
+
+    exit_code = 5
+
+
+class DamagedError(PolyfedError):
+    """A file does not hold what was written."""
+
+    exit_code = 6
+
+
+class BusyError(PolyfedError):
+    """Another process holds the run folder."""
+
+    exit_code = 7

@@ -1,0 +1,56 @@
+"""The interface of a transform: something that happens to a message on its way."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import equinox as eqx
+from jaxtyping import PRNGKeyArray
+
+from polyfed.types import Payload, Update
+
+
+class Transform(eqx.Module):
+    """Something that happens to a message: clipped, compressed, masked, lost.
+
+    Facts that the experiment checks before anything compiles:
+
+    - `sum_only`: the server sees the sum of the messages and none of them alone, so only a linear rule can follow.
+    - `bounds_norm`: no message that leaves differs from the broadcast by more than a declared norm.
+    - `keeps_norm`: the transform never enlarges that difference; what follows a `bounds_norm` transform must keep it.
+
+    The do-nothing defaults may be replaced; `upload` must act on each client alone unless `sum_only`.
+    """
+
+    sum_only: ClassVar[bool] = False
+    bounds_norm: ClassVar[bool] = False
+    keeps_norm: ClassVar[bool] = False
+
+    def check(self) -> None:
+        """Raise `ValueError` in one sentence if a field is out of range."""
+        return
+
+    def init(self, payload: Payload, num_clients: int) -> Any:
+        """The transform's memory between rounds; `payload` is one client's, to fix shapes."""
+        del payload, num_clients
+        return ()
+
+    def upload(self, state: Any, update: Update, broadcast: Payload, key: PRNGKeyArray) -> tuple[Update, Any]:
+        """Change the messages on their way up.
+
+        Args:
+          state: What `init` or the last round gave.
+          update: Payload leaves `[C, ...]`, weights `[C]`. A client of a deployment passes a stack of one.
+          broadcast: What the clients started from; leaves `[...]`, or `[C, ...]` where every client has its own.
+          key: One per round.
+        """
+        del broadcast, key
+        return update, state
+
+    def receive(self, state: Any, merged: Payload) -> tuple[Payload, Any]:
+        """Undo on the merged result what the server must undo."""
+        return merged, state
+
+    def wire_bytes(self, num_bytes: int) -> int:
+        """Bytes that a message of `num_bytes` takes after this transform."""
+        return num_bytes

@@ -1,0 +1,74 @@
+"""Numbers of a part as arrays, one per client: what may differ between clients or be swept without compiling again."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+
+def is_part(value: Any) -> bool:
+    """Whether a value is a part: an instance of a dataclass."""
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def dynamic_fields(part: Any) -> list[str]:
+    """Names of the fields that are leaves; static fields fix shapes and branches."""
+    return [f.name for f in dataclasses.fields(part) if not f.metadata.get("static", False)]
+
+
+def _map_numbers(path: str, value: Any, function: Any) -> Any:
+    if is_part(value):
+        new = {n: _map_numbers(f"{path}.{n}", getattr(value, n), function) for n in dynamic_fields(value)}
+        return _replace(value, new)
+    if isinstance(value, tuple) and all(is_part(v) for v in value):
+        return tuple(_map_numbers(f"{path}[{i}]", v, function) for i, v in enumerate(value))
+    return function(path, value)
+
+
+def _replace(part: Any, new: dict[str, Any]) -> Any:
+    """A copy with fields replaced, without running checks or converters again."""
+    copy = object.__new__(type(part))
+    for field in dataclasses.fields(part):
+        object.__setattr__(copy, field.name, new.get(field.name, getattr(part, field.name)))
+    return copy
+
+
+def check_leaves(name: str, part: Any, num_clients: int) -> None:
+    """Raise `ValueError` if a leaf is neither one number nor one per client."""
+
+    def check(path: str, value: Any) -> None:
+        try:
+            shape = np.shape(np.asarray(value, dtype=np.float64))
+        except (TypeError, ValueError):
+            raise ValueError(f"{path} = {value!r} is not a number: give one, or one per client.") from None
+        if shape not in ((), (num_clients,)):
+            count = shape[0] if len(shape) == 1 else f"an array of shape {shape}"
+            raise ValueError(
+                f"{path} has {count} values for {num_clients} clients, but every client needs its own: "
+                f"give one number for all, or {num_clients}."
+            )
+
+    _map_numbers(name, part, check)
+
+
+def stacked(part: Any, num_clients: int | None) -> Any:
+    """The part with every number as an array: float32, or int32 where all are integers.
+
+    Shapes are `[num_clients]`, or `[]` for a part that all clients have in common (`num_clients=None`).
+
+    >>> from polyfed.agents import DQN
+    >>> stacked(DQN(learning_rate=(1e-3, 1e-4)), num_clients=2).discount.shape
+    (2,)
+    """
+
+    shape = () if num_clients is None else (num_clients,)
+
+    def stack(_: str, value: Any) -> Any:
+        array = np.asarray(value)
+        dtype = np.int32 if np.issubdtype(array.dtype, np.integer) else np.float32
+        return jnp.asarray(np.broadcast_to(array, shape).astype(dtype))
+
+    return _map_numbers("part", part, stack)

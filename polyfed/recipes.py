@@ -1,0 +1,109 @@
+"""Published methods as combinations: what turns a fleet and its worlds into FedAvg, FedWB, FedProx and the rest."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from polyfed.agents import Proximal, Survival
+from polyfed.aggregation import (
+    LocalOnly,
+    ServerAdam,
+    ServerMomentum,
+    ServerSGD,
+    ServerYogi,
+    WassersteinBarycenter,
+    WeightedMean,
+)
+from polyfed.checks import one_of
+from polyfed.experiment import Experiment
+
+Recipe = Callable[[Experiment], Experiment]
+
+
+def fedavg(experiment: Experiment) -> Experiment:
+    """Weighted mean of the weights (McMahan et al. 2017); with DQN this is DQNAvg (Jin et al. 2022)."""
+    return _federated(experiment, "fedavg", rule=WeightedMean())
+
+
+def fedwb(experiment: Experiment) -> Experiment:
+    """Wasserstein barycenter of each output unit, mass scale, biases averaged (after Pereira and Amini 2025)."""
+    return _federated(experiment, "fedwb", rule=WassersteinBarycenter.safe())
+
+
+def fedwb_paper_exact(experiment: Experiment) -> Experiment:
+    """FedWB as its Algorithm 1 reads, solved exactly: whole layers, paper scale (Pereira and Amini 2025)."""
+    return _federated(experiment, "fedwb-paper-exact", rule=WassersteinBarycenter.paper_exact())
+
+
+def fedavgm(experiment: Experiment) -> Experiment:
+    """FedAvg with momentum at the server (Hsu et al. 2019)."""
+    return _federated(experiment, "fedavgm", server_optimizer=ServerMomentum())
+
+
+def fedadam(experiment: Experiment) -> Experiment:
+    """FedAvg with Adam at the server (Reddi et al. 2021, algorithm 2)."""
+    return _federated(experiment, "fedadam", server_optimizer=ServerAdam())
+
+
+def fedyogi(experiment: Experiment) -> Experiment:
+    """FedAvg with Yogi at the server (Reddi et al. 2021, algorithm 2)."""
+    return _federated(experiment, "fedyogi", server_optimizer=ServerYogi())
+
+
+def fedprox(experiment: Experiment) -> Experiment:
+    """FedAvg whose clients stay near the broadcast by a proximal term (Li et al. 2020)."""
+    experiment = _federated(experiment, "fedprox")
+    return dataclasses.replace(experiment, agent=dataclasses.replace(experiment.agent, local_terms=(Proximal(),)))
+
+
+def local_only(experiment: Experiment) -> Experiment:
+    """Every client learns alone: the baseline that federation has to beat."""
+    alone = _federated(experiment, "local-only", rule=LocalOnly())
+    agent = dataclasses.replace(alone.agent, survival=Survival.everything())
+    return dataclasses.replace(alone, agent=agent, transforms=())
+
+
+def pooled(experiment: Experiment) -> Experiment:
+    """One agent in every client's world at once, nothing private: the baseline that federation would like to reach.
+
+    It sees as many environment steps and takes as many gradient steps as the whole fleet.
+    """
+    alone = local_only(experiment)
+    agent = dataclasses.replace(
+        alone.agent,
+        updates_per_step=alone.agent.updates_per_step * experiment.num_clients,
+        replay_capacity=alone.agent.replay_capacity * experiment.num_clients,
+    )
+    return dataclasses.replace(alone, agent=agent, method="pooled", pooled=True, rule=WeightedMean())
+
+
+def _federated(experiment: Experiment, method: str, **parts: object) -> Experiment:
+    fields = {"rule": WeightedMean(), "server_optimizer": ServerSGD(), "pooled": False, **parts}
+    agent = dataclasses.replace(experiment.agent, local_terms=())
+    return dataclasses.replace(experiment, agent=agent, method=method, **fields)
+
+
+RECIPES: dict[str, Recipe] = {
+    "fedavg": fedavg,
+    "fedwb": fedwb,
+    "fedwb-paper-exact": fedwb_paper_exact,
+    "fedavgm": fedavgm,
+    "fedadam": fedadam,
+    "fedyogi": fedyogi,
+    "fedprox": fedprox,
+    "local-only": local_only,
+    "pooled": pooled,
+}
+
+BASELINES = ("local-only", "pooled")
+
+
+def arms(experiment: Experiment) -> dict[str, Experiment]:
+    """The experiment itself and its `compare` recipes, by method name, on the same worlds, learner and budget."""
+    for name in experiment.compare:
+        one_of("compare", name, RECIPES)
+    alone = dataclasses.replace(experiment, compare=())
+    return {experiment.method: alone} | {
+        name: RECIPES[name](alone) for name in experiment.compare if name != experiment.method
+    }

@@ -1,0 +1,136 @@
+"""The arms of all runs under the labels, and with the numbers, that the page shows."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+
+from polyfed.evaluation import statistics
+from polyfed.evaluation.results import ArmResult, RunResult
+from polyfed.evaluation.statistics import Estimate
+from polyfed.report import wording
+
+LOCAL_ONLY = "local_only"  # the baseline in which every client learns alone
+POOLED = "pooled"  # the baseline in which one agent may use everyone's world
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Entry:
+    """One arm of one run, under the label that it carries everywhere on the page.
+
+    Axes as in `ArmResult`: `N` evaluation points, `S` seeds, `C` clients.
+    """
+
+    label: str
+    run: RunResult
+    run_label: str
+    arm: ArmResult
+
+    @property
+    def num_seeds(self) -> int:
+        """How many seeds were run."""
+        return int(self.arm.returns.shape[1])
+
+    @functools.cached_property
+    def client_columns(self) -> list[int]:
+        """Which environments belong to clients."""
+        return [i for i, name in enumerate(self.arm.environments) if not name.startswith("held-out")]
+
+    @functools.cached_property
+    def held_out_columns(self) -> list[int]:
+        """Which environments nobody trained on."""
+        return [i for i, name in enumerate(self.arm.environments) if name.startswith("held-out")]
+
+    @functools.cached_property
+    def on_clients(self) -> np.ndarray:
+        """`[N, S, C]`: what each client gets from the policy it would use."""
+        return self.arm.deployed()[..., self.client_columns]
+
+    @functools.cached_property
+    def final(self) -> np.ndarray:
+        """`[S, C]`: `on_clients` over the final window."""
+        return statistics.final_window(self.arm.rounds, self.on_clients)
+
+    @functools.cached_property
+    def final_held_out(self) -> np.ndarray:
+        """`[S, H]`: the same on held-out environments."""
+        return statistics.final_window(self.arm.rounds, self.arm.deployed()[..., self.held_out_columns])
+
+    @functools.cached_property
+    def average(self) -> Estimate:
+        """Average over clients, final window."""
+        return statistics.estimate_iqm(self.final)
+
+    @functools.cached_property
+    def worst_case(self) -> Estimate:
+        """Worst client, final window."""
+        return statistics.estimate_worst_case(self.final)
+
+    @functools.cached_property
+    def held_out(self) -> Estimate | None:
+        """Average over held-out environments, final window; `None` where there are none."""
+        return statistics.estimate_iqm(self.final_held_out) if self.held_out_columns else None
+
+    @functools.cached_property
+    def early_average(self) -> Estimate:
+        """Average over clients, early window."""
+        return statistics.estimate_iqm(statistics.early_window(self.arm.rounds, self.on_clients))
+
+    def baseline(self, name: str) -> Entry | None:
+        """An arm of the same run with the same seeds, to be compared with; `None` if there is none."""
+        arm = self.run.arms.get(name)
+        if arm is None or arm is self.arm or arm.returns.shape[1] != self.num_seeds:
+            return None
+        return Entry(name, self.run, self.run_label, arm)
+
+
+def entries(runs: Sequence[RunResult]) -> list[Entry]:
+    """All arms of all runs in order; with several runs a label is `run/arm`, and runs of one name are numbered."""
+    names = [wording.clean(run.name) for run in runs]
+    labels = [
+        name if names.count(name) == 1 else f"{name} {names[: i + 1].count(name)}" for i, name in enumerate(names)
+    ]
+    return [
+        Entry(wording.clean(name) if len(runs) == 1 else f"{label}/{wording.clean(name)}", run, label, arm)
+        for label, run in zip(labels, runs, strict=True)
+        for name, arm in run.arms.items()
+    ]
+
+
+def methods(of: Sequence[Entry]) -> list[Entry]:
+    """The arms that are no baseline."""
+    return [entry for entry in of if not entry.arm.baseline]
+
+
+def environment_label(run: RunResult, arm: ArmResult, column: int, limit: int = 2) -> str:
+    """An environment with its physical values: `client-2 (half length 1 m)`.
+
+    Args:
+      run: Says what differs.
+      arm: Names the environments.
+      column: Which of them.
+      limit: Values are left out where more attributes than this differ.
+    """
+    name = wording.clean(arm.environments[column])
+    values = [
+        f"{wording.attribute(key)} {wording.quantity(row[column], run.units.get(key, ''))}"
+        for key, row in run.worlds.items()
+        if column < len(row)
+    ]
+    return f"{name} ({', '.join(values)})" if 0 < len(values) <= limit else name
+
+
+def comparable(first: Entry, second: Entry) -> bool:
+    """Whether two arms met the same environments with the same seeds, so that they may be paired."""
+    if first.run is second.run:
+        return first.num_seeds == second.num_seeds
+    return (
+        first.num_seeds == second.num_seeds
+        and first.arm.environments == second.arm.environments
+        and first.run.worlds == second.run.worlds
+        and first.run.record.get("seeds") is not None
+        and first.run.record.get("seeds") == second.run.record.get("seeds")
+    )

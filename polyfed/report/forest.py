@@ -1,0 +1,127 @@
+"""Points with intervals: the gain of every client over learning alone, and the worst client beside the average."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from polyfed.evaluation.statistics import Estimate
+from polyfed.report import figures, wording
+from polyfed.report.arms import LOCAL_ONLY, Entry, environment_label
+from polyfed.report.figures import INK, MUTED, PANEL, Drawing, Style
+from polyfed.report.heatmap import thin
+from polyfed.report.verdict import average_difference, gains, worst_case_difference
+
+ROW = 15  # px between two arms of one client
+MOST = 24  # clients shown; of more, evenly spaced ones
+"""Where a client's name is written: above its points, so that a phone's width is left to the intervals."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Point:
+    y: float
+    found: Estimate
+    style: Style
+    hollow: bool = False
+
+
+def gain_over_learning_alone(of: Sequence[Entry], styles: Sequence[Style], name: str) -> Drawing | None:
+    """Per client, what each arm gives beyond learning alone; `None` without arms to compare.
+
+    Args:
+      of: The arms of one run.
+      styles: One per arm.
+      name: File name without ending.
+    """
+    pairs = [(e, s, alone) for e, s in zip(of, styles, strict=True) if (alone := e.baseline(LOCAL_ONLY)) is not None]
+    if not pairs:
+        return None
+    found = [gains(entry, alone) for entry, _, alone in pairs]
+    first = pairs[0][0]
+    rows = [
+        (environment_label(first.run, first.arm, first.client_columns[i]), [gain[i] for gain in found])
+        for i in thin(len(first.client_columns), MOST)
+    ]
+    rows.append(("average over clients", [average_difference(entry, alone) for entry, _, alone in pairs]))
+    rows.append(("worst client", [worst_case_difference(entry, alone) for entry, _, alone in pairs]))
+    points, names, y = [], [], 0.0
+    for label, estimates in rows:
+        names.append((y, label))
+        for (_, style, _), estimate in zip(pairs, estimates, strict=True):
+            y += ROW
+            points.append(_Point(y, estimate, style))
+        y += 1.6 * ROW
+    labels = [entry.label for entry, _, _ in pairs]
+    with figures.canvas(y + 58 + figures.legend_height(labels)) as figure:
+        axes = _rows(figure, points, y)
+        axes.axvline(0, color=INK, linewidth=1)
+        for place, text in names:
+            _row_label(axes, place, text)
+        axes.set_xlabel("return over learning alone")
+        figures.legend(figure, [_key(axes, style) for _, style, _ in pairs], labels)
+        described = "; ".join(
+            f"{label}: " + ", ".join(f"{e.label} {wording.estimate(x, sign=True)}" for (e, _, _), x in zip(pairs, xs))  # noqa: B905
+            for label, xs in rows
+        )
+        return figures.finish(figure, name, f"Gain over learning alone: {first.run.name}", described + ".")
+
+
+def average_and_worst(of: Sequence[Entry], styles: Sequence[Style]) -> Drawing:
+    """Per arm, the average over clients (filled) and the worst client (hollow), final window."""
+    points, names, y = [], [], 0.0
+    for entry, style in zip(of, styles, strict=True):
+        names.append((y, entry.label))
+        points += [_Point(y + 0.95 * ROW, entry.average, style), _Point(y + 1.75 * ROW, entry.worst_case, style, True)]
+        y += 3.1 * ROW
+    with figures.canvas(y + 62 + figures.LINE) as figure:
+        axes = _rows(figure, points, y)
+        for place, text in names:
+            _row_label(axes, place, text)
+        axes.set_xlabel("return")
+        neutral = Style(MUTED, "-", "o")
+        keys = [_key(axes, neutral), _key(axes, neutral, hollow=True)]
+        figures.legend(figure, keys, ["average", "worst client"])
+        described = "; ".join(
+            f"{e.label}: average {wording.estimate(e.average)}, worst client {wording.estimate(e.worst_case)}" for e in of
+        )
+        return figures.finish(figure, "average-and-worst", "Worst client beside average", described + ".")
+
+
+def _rows(figure: Any, points: Sequence[_Point], height: float) -> Any:
+    axes = figure.add_subplot()
+    for point in points:
+        _draw(axes, point)
+    axes.set_ylim(height - 0.5 * ROW, -0.8 * ROW)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.grid(visible=False, axis="y")
+    axes.tick_params(axis="x", length=0)
+    axes.locator_params(axis="x", nbins=6)
+    axes.margins(x=0.06)
+    return axes
+
+
+def _draw(axes: Any, point: _Point) -> None:
+    value, style = float(point.found.value), point.style
+    if not math.isfinite(value):
+        return
+    if point.found.has_interval:
+        low, high = float(point.found.low), float(point.found.high)
+        axes.plot([low, high], [point.y] * 2, color=style.colour, linewidth=1.7, solid_capstyle="butt")
+    axes.plot(
+        [value], [point.y], color=style.colour, marker=style.marker, markersize=6, linestyle="none",
+        markerfacecolor=PANEL if point.hollow else style.colour, markeredgewidth=1.5 if point.hollow else 0,
+    )  # fmt: skip
+
+
+def _key(axes: Any, style: Style, hollow: bool = False) -> Any:
+    return axes.plot(
+        [], [], color=style.colour, marker=style.marker, markersize=6, linewidth=1.7,
+        markerfacecolor=PANEL if hollow else style.colour, markeredgewidth=1.5 if hollow else 0,
+    )[0]  # fmt: skip
+
+
+def _row_label(axes: Any, y: float, text: str) -> None:
+    axes.text(0.0, y, text, transform=axes.get_yaxis_transform(), fontsize=9.5, color=INK, va="center")

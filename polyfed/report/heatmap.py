@@ -1,0 +1,165 @@
+"""The matrix policy × environment, all arms of a run above one another on the same columns and colours."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from polyfed.evaluation import statistics
+from polyfed.report import figures, wording
+from polyfed.report.arms import Entry
+from polyfed.report.figures import DARK_CELL_INK, GRID, INK, LIGHT_CELL_INK, MUTED, WIDTH, Drawing
+
+ROW = 20  # px
+GAP = 8  # px between arms
+MOST = 24  # rows and columns shown; of more, evenly spaced ones
+RAMP = ("#f3f6fa", "#c9dcec", "#8fbbdc", "#4f94c4", "#1f6aa5", "#0a4170")  # light is low; even steps of lightness
+
+
+@dataclasses.dataclass(frozen=True)
+class _Layout:
+    """Where things stand, px."""
+
+    columns: list[int]  # environments shown
+    gutter: float  # left of the cells
+    cell: float  # width of a cell
+
+    def x(self, place: float) -> float:
+        return self.gutter + place * self.cell
+
+    @property
+    def width(self) -> float:
+        return self.x(len(self.columns)) + 6
+
+
+def matrix(of: Sequence[Entry], name: str) -> Drawing:
+    """Final return of every policy in every environment: rows are policies, columns environments.
+
+    Below the columns stand the physical values of each environment. Outlined, in an arm with several policies: the
+    one that the client of that column would use.
+
+    Args:
+      of: The arms of one run.
+      name: File name without ending.
+    """
+    run, environments = of[0].run, of[0].arm.environments
+    values = [_iqm_matrix(entry) for entry in of]
+    rows = [thin(len(entry.arm.policies), MOST) for entry in of]
+    facts = [(wording.attribute(key) + _unit(run.units.get(key, "")), row) for key, row in run.worlds.items()]
+    layout = _layout([label for label, _ in facts] + [wording.clean(p) for e in of for p in e.arm.policies], environments)
+    tops = np.cumsum([42] + [len(shown) * ROW + figures.LINE + 3 + GAP for shown in rows])
+    height = float(tops[-1]) + figures.LINE * len(facts) + 8
+    numbers = np.concatenate([v.ravel() for v in values])
+    low, high = _range(numbers)
+    decimals = 0 if high - low >= 20 else 1 if high - low >= 2 else 2
+    with figures.canvas(height, layout.width, constrained=False) as figure:
+        axes = figures.bare_axes(figure, layout.width, height)
+        _columns(axes, layout, environments)
+        for entry, shown, found, top in zip(of, rows, values, tops, strict=False):
+            axes.text(2, top + 10, entry.arm.name, fontsize=10, weight="bold", color=INK, va="baseline")
+            first = float(top) + figures.LINE + 3
+            _cells(axes, layout, found[np.ix_(shown, layout.columns)], first, (low, high), decimals)
+            for place, policy in enumerate(shown):
+                label = wording.clean(entry.arm.policies[policy])
+                axes.text(layout.gutter - 6, first + (place + 0.5) * ROW, label, fontsize=9, color=MUTED,
+                          ha="right", va="center")  # fmt: skip
+            _outline_own(axes, layout, entry, shown, first)
+        for line, (label, row) in enumerate(facts):
+            _fact(axes, layout, label, row, float(tops[-1]) + (line + 0.6) * figures.LINE)
+        return figures.finish(figure, name, f"Policy × environment: {run.name}", _describe(of, values))
+
+
+def thin(number: int, most: int) -> list[int]:
+    """All places of a long list, or `most` evenly spaced ones.
+
+    >>> thin(3, 24), thin(100, 4)
+    ([0, 1, 2], [0, 33, 66, 99])
+    """
+    return list(range(number)) if number <= most else [int(i) for i in np.linspace(0, number - 1, most).round()]
+
+
+def _iqm_matrix(entry: Entry) -> np.ndarray:
+    """`[P, M]`: interquartile mean over seeds of the final window."""
+    return statistics.interquartile_mean(statistics.final_window(entry.arm.rounds, entry.arm.returns), axis=0)
+
+
+def _layout(labels: list[str], environments: Sequence[str]) -> _Layout:
+    columns = thin(len(environments), MOST)
+    gutter = min(130.0, 14 + 5.6 * max((len(label) for label in labels), default=0))
+    return _Layout(columns, gutter, max(30.0, min(64.0, (WIDTH - 6 - gutter) / len(columns))))
+
+
+def _range(values: np.ndarray) -> tuple[float, float]:
+    finite = values[np.isfinite(values)]
+    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+
+
+def _columns(axes: Any, layout: _Layout, environments: Sequence[str]) -> None:
+    """The head: `clients 0 1 2 | held-out 0 1`, with a rule under each group."""
+    groups = {"held-out": [], "clients": []}  # type: dict[str, list[int]]
+    for place, column in enumerate(layout.columns):
+        name = wording.clean(environments[column])
+        groups["held-out" if name.startswith("held-out") else "clients"].append(place)
+        short = name.removeprefix("client-").removeprefix("held-out-")
+        size = 9 if len(short) * 6 < layout.cell else 7
+        axes.text(layout.x(place + 0.5), 35, short[:12], fontsize=size, color=MUTED, ha="center", va="baseline")
+    for title, places in groups.items():
+        if places:
+            left, right = layout.x(places[0]) + 2, layout.x(places[-1] + 1) - 2
+            axes.text((left + right) / 2, 14, title, fontsize=9.5, color=INK, ha="center", va="baseline")
+            axes.plot([left, right], [20, 20], color=GRID, linewidth=1)
+
+
+def _cells(
+    axes: Any, layout: _Layout, values: np.ndarray, top: float, limits: tuple[float, float], decimals: int
+) -> None:
+    ramp = figures.ramp(RAMP)
+    scaled = (values - limits[0]) / ((limits[1] - limits[0]) or 1.0)
+    longest = max((len(wording.number(v, decimals)) for v in values.ravel()), default=1)
+    size = min(9.5, (layout.cell - 4) / (0.64 * longest))
+    for (row, column), value in np.ndenumerate(values):
+        share = float(scaled[row, column])
+        known = np.isfinite(share)
+        x, y = layout.x(column), top + row * ROW
+        colour = ramp(share) if known else GRID
+        figures.rectangle(axes, x + 0.75, y + 0.75, layout.cell - 1.5, ROW - 1.5, facecolor=colour, linewidth=0)
+        ink = LIGHT_CELL_INK if known and share > 0.58 else DARK_CELL_INK
+        axes.text(x + layout.cell / 2, y + ROW / 2 + 0.5, wording.number(float(value), decimals),
+                  fontsize=size, color=ink if known else MUTED, ha="center", va="center")  # fmt: skip
+
+
+def _outline_own(axes: Any, layout: _Layout, entry: Entry, shown: list[int], top: float) -> None:
+    if len(entry.arm.policies) < 2:
+        return
+    for place, column in enumerate(layout.columns):
+        own = entry.arm.environments[column] if entry.arm.personal else "global"
+        for row, policy in enumerate(shown):
+            if entry.arm.policies[policy] == own:
+                figures.rectangle(
+                    axes, layout.x(place) + 1.25, top + row * ROW + 1.25, layout.cell - 2.5, ROW - 2.5,
+                    facecolor="none", edgecolor=figures.ORANGE, linewidth=1.8,
+                )  # fmt: skip
+
+
+def _fact(axes: Any, layout: _Layout, label: str, row: Sequence[float], y: float) -> None:
+    axes.text(layout.gutter - 6, y, label, fontsize=8.5, color=MUTED, ha="right", va="center")
+    for place, column in enumerate(layout.columns):
+        if column < len(row):
+            text = wording.quantity(row[column], "")
+            size = min(9.0, (layout.cell - 3) / (0.62 * len(text)))
+            axes.text(layout.x(place + 0.5), y, text, fontsize=size, color=INK, ha="center", va="center")
+
+
+def _unit(unit: str) -> str:
+    return "" if unit in ("", "1") else f" ({wording.clean(unit)})"
+
+
+def _describe(of: Sequence[Entry], values: list[np.ndarray]) -> str:
+    parts = []
+    for entry, found in zip(of, values, strict=True):
+        low, high = _range(found)
+        parts.append(f"{entry.arm.name}: {len(entry.arm.policies)} policies, returns from {low:.4g} to {high:.4g}")
+    return f"Heat map of the final return in {len(of[0].arm.environments)} environments. " + "; ".join(parts) + "."

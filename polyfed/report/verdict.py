@@ -1,0 +1,190 @@
+"""What a run showed, in words that claim no more than the intervals do."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from polyfed.evaluation import statistics
+from polyfed.evaluation.statistics import FEW_SEEDS, Estimate
+from polyfed.report import wording
+from polyfed.report.arms import LOCAL_ONLY, POOLED, Entry, environment_label, methods
+
+HELPED, HURT, UNDECIDED, UNKNOWN = "helped", "hurt", "undecided", "unknown"
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """A headline, the sentences that carry it (each a lead and what follows), and what limits it."""
+
+    headline: str
+    sentences: tuple[tuple[str, str], ...]
+    cautions: tuple[str, ...]
+
+
+def outcome(gain: Estimate) -> str:
+    """What a paired difference shows: `helped` or `hurt` only where the whole interval lies on one side of zero.
+
+    Below `FEW_SEEDS` seeds nothing is claimed; a NaN difference is `unknown`.
+
+    >>> outcome(Estimate(np.array(31.0), np.array(12.0), np.array(50.0), num_seeds=5))
+    'helped'
+    >>> outcome(Estimate(np.array(31.0), np.array(12.0), np.array(50.0), num_seeds=3))
+    'undecided'
+    """
+    if not math.isfinite(float(gain.value)):
+        return UNKNOWN
+    if gain.num_seeds < FEW_SEEDS:
+        return UNDECIDED
+    return HELPED if gain.low > 0 else HURT if gain.high < 0 else UNDECIDED
+
+
+def gains(entry: Entry, baseline: Entry) -> Estimate:
+    """`[C]`: per client, the final return of one arm minus that of another, paired by seed."""
+    return statistics.paired_difference(entry.final.T, baseline.final.T)
+
+
+def average_difference(entry: Entry, baseline: Entry) -> Estimate:
+    """Difference of the mean over clients, paired by seed."""
+    return statistics.paired_difference(entry.final.mean(axis=1), baseline.final.mean(axis=1))
+
+
+def worst_case_difference(entry: Entry, baseline: Entry) -> Estimate:
+    """Difference of the worst client's return, paired by seed."""
+    return statistics.paired_difference(entry.final.min(axis=1), baseline.final.min(axis=1))
+
+
+def shortfall(num_seeds: int) -> str:
+    """Why nothing can be told from an interval that holds zero.
+
+    >>> shortfall(1), shortfall(3)
+    ('one seed cannot tell', '3 seeds are too few to tell')
+    """
+    if num_seeds == 1:
+        return "one seed cannot tell"
+    if num_seeds < FEW_SEEDS:
+        return f"{num_seeds} seeds are too few to tell"
+    return f"no difference that {num_seeds} seeds can show"
+
+
+def headline(label: str, outcomes: Sequence[str], num_seeds: int) -> str:
+    """One sentence: how many clients a federated arm helped and hurt.
+
+    >>> headline("fedwb", ["helped", "undecided", "helped"], 5)
+    'Federation (fedwb) helped 2 of 3 clients; for 1 client, 5 seeds cannot show a difference.'
+    >>> headline("fedwb", ["undecided"] * 3, 1)
+    'One seed cannot show whether federation (fedwb) helped.'
+    """
+    total, helped, hurt = len(outcomes), outcomes.count(HELPED), outcomes.count(HURT)
+    unknown = outcomes.count(UNKNOWN)
+    if num_seeds == 1:
+        return f"One seed cannot show whether federation ({label}) helped."
+    if num_seeds < FEW_SEEDS:
+        return f"{num_seeds} seeds are too few to show whether federation ({label}) helped."
+    if unknown == total:
+        return f"Whether federation ({label}) helped cannot be said: its returns are not numbers."
+    everyone = "the only client" if total == 1 else f"all {total} clients"
+    whom = {count: f"{count} of {total} clients" for count in range(total)} | {total: everyone}
+    if not helped and not hurt and not unknown:
+        return f"{num_seeds} seeds cannot show that federation ({label}) helped or hurt any client."
+    claims = [f"helped {whom[helped]}"] * bool(helped) + [f"hurt {whom[hurt]}"] * bool(hurt)
+    text = f"Federation ({label}) " + (" and ".join(claims) if claims else "neither helped nor hurt a client for sure")
+    undecided = outcomes.count(UNDECIDED)
+    if undecided:
+        text += f"; for {wording.count(undecided, 'client')}, {num_seeds} seeds cannot show a difference"
+    if unknown:
+        text += f"; for {wording.count(unknown, 'client')}, the returns are not numbers"
+    return text + "."
+
+
+def verdict(of: Sequence[Entry]) -> Verdict:
+    """What the arms of one run showed: per client against learning alone, then against each other.
+
+    Args:
+      of: The arms of one run. The headline is about the first that is no baseline.
+    """
+    federated = methods(of)
+    if not federated:
+        return Verdict("This run has baselines only: there is no federation to judge.", (), ())
+    first = federated[0]
+    alone = first.baseline(LOCAL_ONLY)
+    sentences: list[tuple[str, str]] = []
+    if alone is None:
+        head = f"This run has no {LOCAL_ONLY} arm: it cannot say whether federation helped."
+    else:
+        found = gains(first, alone)
+        head = headline(first.arm.name, [outcome(gain) for gain in _each(found)], first.num_seeds)
+        for entry in federated:
+            if (own_alone := entry.baseline(LOCAL_ONLY)) is not None:
+                sentences.append(_against_learning_alone(entry, own_alone))
+    if (pooled := first.baseline(POOLED)) is not None:
+        sentences.append(_head_to_head(first, pooled, note=" (one agent that may use everyone’s world)"))
+    sentences += [_head_to_head(first, other) for other in federated[1:] if other.num_seeds == first.num_seeds]
+    return Verdict(wording.clean(head), tuple(sentences), tuple(_cautions(first, alone is not None)))
+
+
+def _each(found: Estimate) -> list[Estimate]:
+    return [found[i] for i in range(len(found.value))]
+
+
+def _against_learning_alone(entry: Entry, alone: Entry) -> tuple[str, str]:
+    by_outcome: dict[str, list[str]] = {}
+    for column, gain in zip(entry.client_columns, _each(gains(entry, alone)), strict=True):
+        name = environment_label(entry.run, entry.arm, column)
+        by_outcome.setdefault(outcome(gain), []).append(f"{name}: {wording.estimate(gain, sign=True)}")
+    few = entry.num_seeds < FEW_SEEDS
+    openings = {
+        HELPED: "helped ",
+        HURT: "hurt ",
+        UNDECIDED: f"{shortfall(entry.num_seeds)}, " if few else "not distinguishable for ",
+        UNKNOWN: "not a number for ",
+    }
+    parts = [opening + wording.listing(by_outcome[key], 4) for key, opening in openings.items() if key in by_outcome]
+    average, worst = average_difference(entry, alone), worst_case_difference(entry, alone)
+    parts.append(
+        f"average over clients {wording.estimate(average, sign=True)}, worst client {wording.estimate(worst, sign=True)}"
+    )
+    return f"{wording.clean(entry.arm.name)} against learning alone", "; ".join(parts) + "."
+
+
+def _head_to_head(entry: Entry, other: Entry, note: str = "") -> tuple[str, str]:
+    name = wording.clean(entry.arm.name)
+    clauses = []
+    for title, found in (
+        ("average", average_difference(entry, other)),
+        ("worst client", worst_case_difference(entry, other)),
+    ):
+        says = {
+            HELPED: f"{name} is better",
+            HURT: f"{name} is worse",
+            UNDECIDED: shortfall(entry.num_seeds),
+            UNKNOWN: "not a number",
+        }[outcome(found)]
+        clauses.append((title, says, wording.estimate(found, sign=True)))
+    if clauses[0][1] == clauses[1][1]:
+        text = f"{clauses[0][1]} ({', '.join(f'{title} {numbers}' for title, _, numbers in clauses)})."
+    else:
+        text = "; ".join(f"{title}: {says}, {numbers}" for title, says, numbers in clauses) + "."
+    return f"{name} against {wording.clean(other.arm.name)}{note}", text
+
+
+def _cautions(first: Entry, has_baseline: bool) -> list[str]:
+    cautions = []
+    if first.num_seeds == 1:
+        cautions.append("One seed: there are no intervals on this page, and no difference on it is evidence.")
+    elif first.num_seeds < FEW_SEEDS:
+        cautions.append(
+            f"Only {first.num_seeds} seeds: the intervals are rough, and with fewer than {FEW_SEEDS} no claim is made."
+        )
+    num_clients = len(first.client_columns)
+    if has_baseline and first.num_seeds >= FEW_SEEDS and num_clients >= 5:
+        cautions.append(
+            f"Each interval is 95 % on its own: of {num_clients} clients for whom nothing changes, about "
+            f"{num_clients * 0.05:.1f} would be expected outside theirs by chance."
+        )
+    if not np.isfinite(first.final).all():
+        cautions.append("Some returns are not finite numbers; every figure that rests on them is left out, not repaired.")
+    return cautions

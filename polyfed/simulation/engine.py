@@ -1,0 +1,240 @@
+"""Many rounds as one compiled program: every seed and client at once, spread over all devices.
+
+The clients of all seeds lie on one axis, cut into one piece per device. On a CPU a device takes its clients one after
+another, so that a client's weights stay in its core's cache, and a client's numbers do not depend on how many devices
+there are; an accelerator takes them side by side. What clients share is gathered in a fixed order, and every device
+computes the server's half of the round.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from polyfed.agents.rollout import start
+from polyfed.environments.environment import Params
+from polyfed.evaluation.evaluate import evaluate_policy
+from polyfed.simulation.round import Client, Parts, Server, client_round, server_round
+from polyfed.types import Metrics, Update
+
+AXIS = "clients"
+
+
+class Federation(eqx.Module):
+    """All that changes while a federation trains. `N` clients of all `S` seeds lie seed after seed, padded to a whole
+    number per device."""
+
+    clients: Client  # leaves [N, ...]
+    server: Server  # leaves [S, ...]
+    round: Int[Array, ""]  # rounds done
+
+
+class Setting(eqx.Module):
+    """All that stays: the parts, the worlds and the seeds."""
+
+    parts: Parts  # numbers as arrays; the agent's [C]
+    params: Params  # leaves [C, E]
+    keys: PRNGKeyArray  # [S]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What fixes the compiled program besides the shapes of its arguments."""
+
+    num_seeds: int
+    num_clients: int
+    local_steps: int
+    devices: tuple[Any, ...]
+    side_by_side: bool  # clients of a device in one vmap, rather than one after another
+
+    @property
+    def total(self) -> int:
+        """Clients of all seeds."""
+        return self.num_seeds * self.num_clients
+
+    @property
+    def per_device(self) -> int:
+        """Clients of one device, the last device's padding included."""
+        return -(-self.total // len(self.devices))
+
+    @property
+    def mesh(self) -> Mesh:
+        """The devices in a row."""
+        return Mesh(list(self.devices), (AXIS,))
+
+    def seed_and_client(self, index: Int[Array, ""]) -> tuple[Array, Array]:
+        """Which seed and which client lie at a place of the common axis; padding repeats the first ones."""
+        index = index % self.total
+        return index // self.num_clients, index % self.num_clients
+
+
+def plan(num_seeds: int, num_clients: int, local_steps: int, devices: list[Any] | None = None) -> Plan:
+    """A plan over all devices that JAX sees, or over the given ones."""
+    devices = (jax.devices() if devices is None else devices)[: num_seeds * num_clients]
+    return Plan(num_seeds, num_clients, local_steps, tuple(devices), side_by_side=devices[0].platform != "cpu")
+
+
+def _take(tree: Any, *index: Array) -> Any:
+    return jax.tree.map(lambda x: x[index], tree)
+
+
+def _each(plan: Plan, function: Callable[[Array, Any], tuple[Any, Any]], items: Any) -> tuple[Any, Any]:
+    """`function(place, item) -> (item, output)` for this device's clients; items leaves `[n, ...]`."""
+    first = jax.lax.axis_index(AXIS) * plan.per_device
+    places = first + jnp.arange(plan.per_device, dtype=jnp.int32)
+    if plan.side_by_side:
+        return jax.vmap(function)(places, items)
+
+    def one(items: Any, i: Array) -> tuple[Any, Any]:
+        item, output = function(first + i, _take(items, i))
+        return jax.tree.map(lambda xs, x: xs.at[i].set(x), items, item), output
+
+    return jax.lax.scan(one, items, jnp.arange(plan.per_device, dtype=jnp.int32))
+
+
+def _gather(plan: Plan, tree: Any) -> Any:
+    """From this device's `[n, ...]` to everybody's `[S, C, ...]`, in the order of the clients."""
+
+    def gather(x: Array) -> Array:
+        x = jax.lax.all_gather(x, AXIS, tiled=True)[: plan.total]
+        return x.reshape(plan.num_seeds, plan.num_clients, *x.shape[1:])
+
+    return jax.tree.map(gather, tree)
+
+
+def _on_devices(plan: Plan, function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
+    return jax.shard_map(function, mesh=plan.mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
+
+
+SPREAD, EVERYWHERE = PartitionSpec(AXIS), PartitionSpec()
+FEDERATION = Federation(clients=SPREAD, server=EVERYWHERE, round=EVERYWHERE)  # type: ignore[arg-type]
+
+
+def client_setting(setting: Setting, plan: Plan, place: Array, round_: Array) -> tuple[Parts, Params, PRNGKeyArray]:
+    """One client's own parts, worlds and key of a round; the same seed and client give the same key everywhere."""
+    seed, client = plan.seed_and_client(place)
+    agent = _take(setting.parts.agent, client)
+    parts = dataclasses.replace(setting.parts, agent=agent)
+    key = jax.random.fold_in(jax.random.fold_in(setting.keys[seed], round_), client)
+    return parts, _take(setting.params, client), key
+
+
+def server_key(key: PRNGKeyArray, round_: Array) -> PRNGKeyArray:
+    """The server's key of a round: one that no client has."""
+    return jax.random.fold_in(jax.random.fold_in(key, round_), 2**31 - 1)
+
+
+def broadcast_for(setting: Setting, plan: Plan, server: Server, place: Array) -> Any:
+    """What the server of a client's seed sends to it."""
+    seed, client = plan.seed_and_client(place)
+    return _take(server.broadcast, seed, client) if setting.parts.rule.personal else _take(server.broadcast, seed)
+
+
+@functools.partial(jax.jit, static_argnames="plan")
+def init_federation(setting: Setting, plan: Plan) -> Federation:
+    """Every client before its first round; all clients of a seed start from one broadcast."""
+    parts, num_envs = setting.parts, jax.tree.leaves(setting.params)[0].shape[1]
+
+    def init_client(place: Array, _: Any) -> tuple[Any, Client]:
+        own, params, key = client_setting(setting, plan, place, jnp.zeros((), jnp.int32))
+        k_agent, k_worlds = jax.random.split(key)
+        agent = own.agent.init(k_agent, own.environment, num_envs)
+        return (), Client(agent, start(own.environment, params, k_worlds))
+
+    def init_server(key: PRNGKeyArray) -> Server:
+        agent = _take(parts.agent, jnp.zeros((), jnp.int32))
+        payload = agent.share(agent.init(server_key(key, jnp.zeros((), jnp.int32)), parts.environment, num_envs))
+        one_each = lambda x: jnp.broadcast_to(x, (plan.num_clients, *x.shape))  # noqa: E731
+        broadcast = jax.tree.map(one_each, payload) if parts.rule.personal else payload
+        return Server(
+            broadcast=broadcast,
+            rule=parts.rule.init(payload),
+            transforms=tuple(t.init(payload, plan.num_clients) for t in parts.transforms),
+            optimizer=parts.server_optimizer.init(broadcast),
+        )
+
+    clients = _on_devices(plan, lambda: _each(plan, init_client, ())[1], (), SPREAD)()
+    return Federation(clients, jax.vmap(init_server)(setting.keys), jnp.zeros((), jnp.int32))
+
+
+def _round(setting: Setting, plan: Plan, federation: Federation) -> tuple[Federation, Metrics]:
+    """One round on one device: its own clients, everybody's server."""
+    now = federation.round + 1
+
+    def one_client(place: Array, client: Client) -> tuple[Client, Any]:
+        parts, params, key = client_setting(setting, plan, place, now)
+        broadcast = broadcast_for(setting, plan, federation.server, place)
+        client, payload, metrics = client_round(parts, client, broadcast, (params, key), local_steps=plan.local_steps)
+        return client, (payload, metrics)
+
+    clients, shared = _each(plan, one_client, federation.clients)
+    payload, client_metrics = _gather(plan, shared)
+
+    def one_server(server: Server, payload: Any, key: PRNGKeyArray) -> tuple[Server, Metrics]:
+        update = Update(payload, jnp.ones((plan.num_clients,), jnp.float32))
+        return server_round(setting.parts, server, update, server_key(key, now))
+
+    server, server_metrics = jax.vmap(one_server)(federation.server, payload, setting.keys)
+    return Federation(clients, server, now), {**client_metrics, **server_metrics}
+
+
+@functools.partial(jax.jit, static_argnames=("plan", "num_rounds"), donate_argnames="federation")
+def run_rounds(
+    federation: Federation, setting: Setting, plan: Plan, num_rounds: int
+) -> tuple[Federation, Metrics]:
+    """A block of rounds without leaving the devices.
+
+    Returns:
+      `(federation, metrics)`; metrics are `[R, S, C]` (the clients' and `weight`) or `[R, S]` (the server's own).
+    """
+
+    def block(federation: Federation, setting: Setting) -> tuple[Federation, Metrics]:
+        step = lambda federation, _: _round(setting, plan, federation)  # noqa: E731
+        return jax.lax.scan(step, federation, None, length=num_rounds)
+
+    run = _on_devices(plan, block, (FEDERATION, EVERYWHERE), (FEDERATION, EVERYWHERE))
+    return run(federation, setting)
+
+
+@functools.partial(jax.jit, static_argnames=("plan", "num_episodes"))
+def evaluate_own(
+    federation: Federation, setting: Setting, plan: Plan, worlds: tuple[Params, PRNGKeyArray], num_episodes: int
+) -> Float[Array, "S C M"]:
+    """Mean return of every client's own policy on every one of `M` environments; `worlds` is `(params [M], key)`."""
+
+    def own(federation: Federation, setting: Setting, worlds: tuple[Params, PRNGKeyArray]) -> Array:
+        def one(place: Array, client: Client) -> tuple[Any, Array]:
+            parts, _, _ = client_setting(setting, plan, place, federation.round)
+            act = lambda observation: parts.agent.policy(client.agent, observation)  # noqa: E731
+            returns = evaluate_policy(parts.environment, act, *worlds, num_episodes)
+            return client, jnp.mean(returns, axis=-1)
+
+        return _gather(plan, _each(plan, one, federation.clients)[1])
+
+    return _on_devices(plan, own, (FEDERATION, EVERYWHERE, EVERYWHERE), EVERYWHERE)(federation, setting, worlds)
+
+
+@functools.partial(jax.jit, static_argnames=("plan", "num_episodes"))
+def evaluate_global(
+    server: Server, setting: Setting, plan: Plan, worlds: tuple[Params, PRNGKeyArray], num_episodes: int
+) -> Float[Array, "S M"]:
+    """Mean return of the policy that the server would give a newcomer, on every environment."""
+    parts, num_envs = setting.parts, jax.tree.leaves(setting.params)[0].shape[1]
+    agent = _take(parts.agent, jnp.zeros((), jnp.int32))
+
+    def one(broadcast: Any) -> Array:
+        state = agent.absorb(agent.init(setting.keys[0], parts.environment, num_envs), broadcast)
+        act = lambda observation: agent.policy(state, observation)  # noqa: E731
+        return jnp.mean(evaluate_policy(parts.environment, act, *worlds, num_episodes), axis=-1)
+
+    if plan.side_by_side:
+        return jax.vmap(one)(server.broadcast)
+    return jax.lax.map(one, server.broadcast)

@@ -1,0 +1,125 @@
+"""One federated round, in the order in which it happens: read this file first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import PRNGKeyArray
+
+from polyfed.agents import Agent
+from polyfed.agents.rollout import Worlds, local_update
+from polyfed.aggregation import AggregationRule, ServerOptimizer
+from polyfed.environments import Environment
+from polyfed.environments.environment import Params
+from polyfed.exchange import Transform
+from polyfed.types import Metrics, Payload, Update
+
+RunStage = Callable[..., Any]
+"""`run_stage(name, function, *args)`: how a stage of a client's round is run; a debugger watches here."""
+
+
+def run_plainly(name: str, function: Callable[..., Any], *args: Any) -> Any:
+    """Run a stage and nothing else."""
+    del name
+    return function(*args)
+
+
+class Client(eqx.Module):
+    """What stays at a client between rounds."""
+
+    agent: Any  # the learner's state
+    worlds: Worlds
+
+
+class Server(eqx.Module):
+    """What stays at the server between rounds."""
+
+    broadcast: Payload
+    rule: Any
+    transforms: tuple[Any, ...]
+    optimizer: Any
+
+
+class Parts(eqx.Module):
+    """The parts of a federated round; the same objects serve the simulation and a deployment."""
+
+    environment: Environment
+    agent: Agent
+    transforms: tuple[Transform, ...]
+    rule: AggregationRule
+    server_optimizer: ServerOptimizer
+
+
+def client_round(
+    parts: Parts,
+    client: Client,
+    broadcast: Payload,
+    setting: tuple[Params, PRNGKeyArray],
+    *,
+    local_steps: int,
+    run_stage: RunStage = run_plainly,
+) -> tuple[Client, Payload, Metrics]:
+    """The client's half of a round: take in the broadcast, learn at home, share.
+
+    Args:
+      parts: `parts.agent` holds this client's own hyper-parameters.
+      client: Its state.
+      broadcast: What the server sent to it; read-only.
+      setting: `(params [E], key)`: its worlds and its randomness in this round.
+      local_steps: Environment steps.
+      run_stage: How to run each stage.
+
+    Returns:
+      `(client, payload, metrics)`.
+    """
+    params, key = setting
+    agent = run_stage("absorb", parts.agent.absorb, client.agent, broadcast)
+
+    def learn_at_home(state: Any, worlds: Worlds) -> tuple[Any, Worlds, Metrics]:
+        return local_update(parts.environment, parts.agent, (state, worlds, params), key, num_steps=local_steps)
+
+    agent, worlds, metrics = run_stage("local update", learn_at_home, agent, client.worlds)
+    payload = run_stage("share", parts.agent.share, agent)
+    return Client(agent, worlds), payload, metrics
+
+
+def server_round(
+    parts: Parts, server: Server, update: Update, key: PRNGKeyArray, run_stage: RunStage = run_plainly
+) -> tuple[Server, Metrics]:
+    """The server's half of a round: messages arrive, become one (or one per client), and move the broadcast.
+
+    Args:
+      parts: Transforms, rule and server optimizer.
+      server: Its state; `broadcast` leaves are `[...]`, or `[C, ...]` under a personal rule.
+      update: Payload leaves `[C, ...]`, weights `[C]`. Where nobody came, the server stays as it is.
+      key: One per round.
+      run_stage: How to run each stage.
+
+    Returns:
+      `(server, metrics)`; metrics are `weight` `[C]`, what of each client counted, and the rule's own scalars.
+    """
+    uploads = []
+    for transform, state, k in zip(
+        parts.transforms, server.transforms, jax.random.split(key, len(parts.transforms) + 1), strict=False
+    ):
+        update, state = run_stage("upload", transform.upload, state, update, server.broadcast, k)
+        uploads.append(state)
+    merged, rule, metrics = run_stage("aggregate", parts.rule.aggregate, server.rule, update)
+    receives = []
+    for transform, state in zip(reversed(parts.transforms), reversed(uploads), strict=True):
+        merged, state = run_stage("receive", transform.receive, state, merged)
+        receives.append(state)
+    came = update.weight > 0
+    if parts.rule.personal:  # an absent client keeps what it had
+        merged = jax.tree.map(lambda m, b: jnp.where(came.reshape(-1, *(1,) * (b.ndim - 1)), m, b), merged, server.broadcast)
+    broadcast, optimizer = run_stage(
+        "server optimizer", parts.server_optimizer.step, server.optimizer, server.broadcast, merged
+    )
+    moved = Server(broadcast, rule, tuple(reversed(receives)), optimizer)
+    anybody = jnp.any(came)
+    server = jax.tree.map(lambda new, old: jnp.where(anybody, new, old), moved, server)
+    return server, {"weight": update.weight, **metrics}

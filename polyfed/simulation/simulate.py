@@ -1,0 +1,169 @@
+"""An experiment on this machine: worlds, seeds and devices put together; blocks of rounds go in, arrays come out."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from polyfed.environments.environment import quantities
+from polyfed.experiment import Experiment
+from polyfed.leaves import stacked
+from polyfed.simulation.compile_clock import compile_seconds
+from polyfed.simulation.engine import (
+    Federation,
+    Plan,
+    Setting,
+    evaluate_global,
+    evaluate_own,
+    init_federation,
+    plan,
+    run_rounds,
+)
+from polyfed.simulation.round import Parts
+
+
+@dataclasses.dataclass(frozen=True)
+class Traffic:
+    """Bytes per client and round."""
+
+    up: int
+    down: int
+
+
+class Simulation:
+    """One arm of an experiment, ready to run; holds what stays, while the `Federation` holds what changes.
+
+    >>> from polyfed.experiments import load
+    >>> simulation = Simulation(load("cartpole-poles"), seeds=(0, 1))
+    >>> simulation.environment_names
+    ('client-0', 'client-1', 'client-2', 'held-out-0', 'held-out-1')
+    """
+
+    def __init__(self, experiment: Experiment, seeds: tuple[int, ...], devices: list[Any] | None = None):
+        experiment.check()
+        check_seeds(seeds)
+        self.experiment, self.seeds = experiment, seeds
+        agents = experiment.num_agents
+        parts = Parts(
+            environment=experiment.environment,
+            agent=stacked(experiment.agent, agents),
+            transforms=stacked(experiment.transforms, None),
+            rule=stacked(experiment.rule, None),
+            server_optimizer=stacked(experiment.server_optimizer, None),
+        )
+        worlds = experiment.variation.params(experiment.environment, experiment.num_clients)
+        each = lambda x: jnp.repeat(x, experiment.num_envs).reshape(agents, -1)  # noqa: E731
+        keys = jnp.stack([jax.random.key(seed) for seed in seeds])
+        self.setting = Setting(parts, jax.tree.map(each, worlds), keys)
+        self.plan: Plan = plan(len(seeds), agents, experiment.local_steps, devices)
+        self._worlds = self._evaluation_worlds(worlds), jax.random.key(experiment.evaluation.seed)
+        self.seconds = 0.0
+        self.compile_seconds = 0.0
+
+    def init(self) -> Federation:
+        """The federation before its first round."""
+        return init_federation(self.setting, self.plan)
+
+    def advance(self, federation: Federation, num_rounds: int) -> tuple[Federation, dict[str, np.ndarray]]:
+        """Run rounds on the devices; the old federation is used up.
+
+        Returns:
+          `(federation, metrics)`: per client `[R, S, C]`, of the server `[R, S]`.
+        """
+        began, compiled = time.perf_counter(), compile_seconds()
+        federation, metrics = run_rounds(federation, self.setting, self.plan, num_rounds)
+        arrays = {name: np.asarray(value) for name, value in jax.device_get(metrics).items()}
+        self._account(began, compiled)
+        return federation, arrays
+
+    def evaluate(self, federation: Federation) -> np.ndarray:
+        """Mean returns `[S, P, M]` of every policy in `policy_names` on every environment in `environment_names`."""
+        began, compiled = time.perf_counter(), compile_seconds()
+        episodes, parts = self.experiment.evaluation.episodes, []
+        if not self.personal:
+            args = (federation.server, self.setting, self.plan, self._worlds, episodes)
+            parts.append(np.asarray(evaluate_global(*args))[:, None])
+        if not self.experiment.pooled:
+            parts.append(np.asarray(evaluate_own(federation, self.setting, self.plan, self._worlds, episodes)))
+        self._account(began, compiled)
+        return np.concatenate(parts, axis=1)
+
+    def _account(self, began: float, compiled: float) -> None:
+        compiling = compile_seconds() - compiled
+        self.compile_seconds += compiling
+        self.seconds += time.perf_counter() - began - compiling
+
+    def _evaluation_worlds(self, trained: Any) -> Any:
+        evaluation = self.experiment.evaluation
+        if not evaluation.num_held_out:
+            return trained
+        held_out = evaluation.held_out.params(self.experiment.environment, evaluation.num_held_out)
+        return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), trained, held_out)
+
+    @property
+    def personal(self) -> bool:
+        """Whether every client keeps a policy of its own."""
+        return type(self.experiment.rule).personal
+
+    @property
+    def policy_names(self) -> tuple[str, ...]:
+        """Policies in the order of the second axis of `evaluate`."""
+        own = () if self.experiment.pooled else tuple(f"client-{i}" for i in range(self.experiment.num_clients))
+        return own if self.personal else ("global", *own)
+
+    @property
+    def environment_names(self) -> tuple[str, ...]:
+        """Environments in the order of the last axis of `evaluate`."""
+        clients = tuple(f"client-{i}" for i in range(self.experiment.num_clients))
+        return clients + tuple(f"held-out-{i}" for i in range(self.experiment.evaluation.num_held_out))
+
+    def traffic(self) -> Traffic:
+        """What goes over the wire, per client and round; a pooled agent needs every transition of every client."""
+        experiment = self.experiment
+        leaves = jax.tree.leaves(jax.eval_shape(self.init).server.broadcast)
+        lead = 2 if self.personal else 1
+        model = sum(int(np.prod(x.shape[lead:])) * x.dtype.itemsize for x in leaves)
+        if experiment.pooled:
+            size = experiment.environment.observation_space.size
+            transition = 4 * (2 * size + 2) + 2  # observations, action, reward; two flags of a byte
+            return Traffic(up=transition * experiment.local_steps * experiment.num_envs, down=model)
+        if not experiment.rule.exchanges:
+            return Traffic(0, 0)
+        up = model
+        for transform in experiment.transforms:
+            up = transform.wire_bytes(up)
+        return Traffic(up, model)
+
+
+def world_values(experiment: Experiment) -> tuple[dict[str, list[float]], dict[str, str]]:
+    """What differs between the environments of the evaluation, and the units.
+
+    Returns:
+      `({"half_length": [0.25, 0.5, 1.0, ...]}, {"half_length": "m"})`, clients first, then held-out.
+    """
+    environment, evaluation = experiment.environment, experiment.evaluation
+    known = quantities(environment.params_class)
+    clients = experiment.variation.worlds(environment, experiment.num_clients)
+    held_out = evaluation.held_out.worlds(environment, evaluation.num_held_out) if evaluation.num_held_out else {}
+    values = {}
+    for name in dict.fromkeys([*clients, *held_out]):
+        nominal = float(known[name]["default"])
+        trained = [float(x) for x in clients.get(name, [nominal] * experiment.num_clients)]
+        values[name] = trained + [float(x) for x in held_out.get(name, [nominal] * evaluation.num_held_out)]
+    return values, {name: known[name]["unit"] for name in values}
+
+
+def check_seeds(seeds: tuple[int, ...]) -> None:
+    """Raise `ValueError` unless the seeds are different integers from 0 to 2^32 - 1."""
+    if not seeds:
+        raise ValueError("No seed was given, so nothing would run: give at least one, e.g. --seeds 0-4.")
+    if len(set(seeds)) != len(seeds):
+        raise ValueError(f"seeds = {seeds} names one seed twice, which would count one run twice: give different seeds.")
+    for seed in seeds:
+        if not 0 <= seed < 2**32:
+            raise ValueError(f"seed = {seed} is out of range: give integers from 0 to {2**32 - 1}.")
