@@ -16,6 +16,7 @@ import argparse
 import functools
 import importlib.metadata
 import importlib.util
+import itertools
 import json
 import os
 import statistics
@@ -44,12 +45,12 @@ BACKENDS = {"numpy": "numpy", "torch": "torch", "jax": "jax"}  # name: distribut
 
 def forward_shapes(batch: int, sizes: tuple[int, ...]) -> list[Shape]:
     """One product per layer."""
-    return [(batch, fan_in, fan_out) for fan_in, fan_out in zip(sizes, sizes[1:], strict=False)]
+    return [(batch, fan_in, fan_out) for fan_in, fan_out in itertools.pairwise(sizes)]
 
 
 def backward_shapes(batch: int, sizes: tuple[int, ...]) -> list[Shape]:
     """`dW = X^T dY` of every layer, `dX = dY W^T` of every layer but the first, whose input needs no gradient."""
-    layers = list(zip(sizes, sizes[1:], strict=False))
+    layers = list(itertools.pairwise(sizes))
     weights = [(fan_in, batch, fan_out) for fan_in, fan_out in layers]
     inputs = [(batch, fan_out, fan_in) for fan_in, fan_out in layers[1:]]
     return weights + inputs
@@ -80,11 +81,11 @@ def flops_per_step(batch: int, sizes: tuple[int, ...]) -> int:
 def update_pairs(batch: int, sizes: tuple[int, ...]) -> list[Pair]:
     """Matrices for `update_shapes`, stored as a learner has them: the backward products read transposed views."""
     random = np.random.default_rng(0)
-    weights = [random.standard_normal(shape, np.float32) for shape in zip(sizes, sizes[1:], strict=False)]
+    weights = [random.standard_normal(shape, np.float32) for shape in itertools.pairwise(sizes)]
     values = [random.standard_normal((batch, size), np.float32) for size in sizes]
     errors = [random.standard_normal((batch, size), np.float32) for size in sizes]
-    forward = list(zip(values, weights, strict=False))
-    weight_gradients = [(x.T, dy) for x, dy in zip(values, errors[1:], strict=False)]
+    forward = list(zip(values[:-1], weights, strict=True))
+    weight_gradients = [(x.T, dy) for x, dy in zip(values[:-1], errors[1:], strict=True)]
     input_gradients = [(dy, w.T) for dy, w in zip(errors[2:], weights[1:], strict=True)]
     return 2 * forward + weight_gradients + input_gradients
 

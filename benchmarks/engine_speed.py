@@ -98,7 +98,7 @@ def present(lines: list[Line | None]) -> list[Line]:
 def median_of(values: list[float | None]) -> float | None:
     """Median of the numbers among these; `None` of none."""
     numbers = [value for value in values if value is not None]
-    return statistics.median(numbers) if numbers else None
+    return round(statistics.median(numbers), 2) if numbers else None
 
 
 def summary(lines: list[Line | None]) -> Line:
@@ -121,8 +121,7 @@ def summary(lines: list[Line | None]) -> Line:
 def paired_ratio(above: list[Line | None], below: list[Line | None]) -> float | None:
     """Median over the repeats of the ratio of two peers' rates within a repeat; `None` where no repeat has both."""
     pairs = [(a, b) for a, b in zip(above, below, strict=True) if a and b]
-    ratio = median_of([a["steps_per_second"] / b["steps_per_second"] for a, b in pairs])
-    return None if ratio is None else round(ratio, 2)
+    return median_of([a["steps_per_second"] / b["steps_per_second"] for a, b in pairs])
 
 
 def limit_summary(lines: list[Line | None], polyfed: list[Line | None] | None) -> Line | None:
@@ -139,7 +138,7 @@ def limit_summary(lines: list[Line | None], polyfed: list[Line | None] | None) -
     if polyfed:
         pairs = [(line, own) for line, own in zip(lines, polyfed, strict=True) if line and own]
         slower = [line["limit_steps_per_second"]["all_cores"] / own["steps_per_second"] for line, own in pairs]
-        limit["limit_over_polyfed"] = round(statistics.median(slower), 2) if slower else None
+        limit["limit_over_polyfed"] = median_of(slower)
     return limit
 
 

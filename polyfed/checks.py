@@ -32,7 +32,9 @@ def in_range(name: str, value: Any, low: float, high: float, unit: str = "") -> 
     try:
         numbers = np.atleast_1d(np.asarray(value, dtype=np.float64))
     except (TypeError, ValueError):
-        raise ValueError(f"{name} = {value!r} is not a number: give one from {low:g} to {high:g}{_space(unit)}.") from None
+        raise ValueError(
+            f"{name} = {value!r} is not a number: give one from {low:g} to {high:g}{_space(unit)}."
+        ) from None
     wrong = numbers[~((numbers >= low) & (numbers <= high))]
     if wrong.size:
         raise ValueError(

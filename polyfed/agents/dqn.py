@@ -140,7 +140,9 @@ class DQN(Agent):
             online=broadcast,
             target=state.target if keep.target else broadcast,
             optimizer=state.optimizer if keep.optimizer else self._optimizer().init(broadcast),
-            replay=state.replay if keep.replay else eqx.tree_at(lambda r: r.count, state.replay, replace_fn=jnp.zeros_like),
+            replay=state.replay
+            if keep.replay
+            else eqx.tree_at(lambda r: r.count, state.replay, replace_fn=jnp.zeros_like),
             learn_steps=state.learn_steps,
             explore_steps=state.explore_steps if keep.exploration else jnp.zeros_like(state.explore_steps),
             anchor=broadcast if self.local_terms else (),
@@ -160,7 +162,9 @@ class DQN(Agent):
         learned, kept = (online, target, optimizer, learn_steps), (
             state.online, state.target, state.optimizer, state.learn_steps,
         )  # fmt: skip
-        online, target, optimizer, learn_steps = jax.tree.map(lambda new, old: jnp.where(ready, new, old), learned, kept)
+        online, target, optimizer, learn_steps = jax.tree.map(
+            lambda new, old: jnp.where(ready, new, old), learned, kept
+        )
         new = DQNState(online, target, optimizer, state.replay, learn_steps, state.explore_steps, state.anchor)
         return new, {"loss": jnp.where(ready, loss, 0.0), "value": value}
 

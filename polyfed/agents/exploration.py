@@ -53,9 +53,7 @@ class ExponentialDecay(eqx.Module):
 Exploration = LinearDecay | ExponentialDecay
 
 
-def epsilon_greedy(
-    values: Float[Array, "E A"], epsilon: Float[Array, ""], key: PRNGKeyArray
-) -> Int[Array, " E"]:
+def epsilon_greedy(values: Float[Array, "E A"], epsilon: Float[Array, ""], key: PRNGKeyArray) -> Int[Array, " E"]:
     """A random action with probability ε, else the one of highest value (the first among equals)."""
     num_envs, num_actions = values.shape
     uniform = jax.random.uniform(key, (2, num_envs), jnp.float32)

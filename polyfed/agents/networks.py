@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": jax.nn.relu, "tanh": jnp.tanh, "elu": jax.nn.elu}
 
 
-def linear(layer: eqx.nn.Linear, x: Float[Array, "... in"]) -> Float[Array, "... out"]:
+class Linear(eqx.Module):
     """`x W^T + b` over any leading axes."""
-    return x @ layer.weight.T + layer.bias
+
+    weight: Float[Array, "out in"]
+    bias: Float[Array, " out"]
+
+    def __call__(self, x: Float[Array, "... in"]) -> Float[Array, "... out"]:
+        """Apply to any leading axes."""
+        return x @ self.weight.T + self.bias
+
+
+def linears(shapes: Sequence[tuple[int, int]], key: PRNGKeyArray) -> tuple[Linear, ...]:
+    """Layers of shapes `(in, out)`, weights and biases uniform in `±1/sqrt(in)`, all from one draw.
+
+    >>> [layer.weight.shape for layer in linears([(4, 8), (8, 2)], jax.random.key(0))]
+    [(8, 4), (2, 8)]
+    """
+    sizes = [(a + 1) * b for a, b in shapes]
+    draws = jnp.split(jax.random.uniform(key, (sum(sizes),), jnp.float32, -1.0, 1.0), np.cumsum(sizes)[:-1])
+    return tuple(
+        Linear(x[: a * b].reshape(b, a) / np.sqrt(a, dtype=np.float32), x[a * b :] / np.sqrt(a, dtype=np.float32))
+        for x, (a, b) in zip(draws, shapes, strict=True)
+    )
 
 
 class MLP(eqx.Module):
@@ -28,22 +50,19 @@ class MLP(eqx.Module):
     (3, 2)
     """
 
-    layers: tuple[eqx.nn.Linear, ...]
+    layers: tuple[Linear, ...]
     activation: str = eqx.field(static=True)
 
     def __init__(self, in_size: int, out_size: int, *, hidden: tuple[int, ...], activation: str, key: PRNGKeyArray):
         sizes = (in_size, *hidden, out_size)
-        keys = jax.random.split(key, len(sizes) - 1)
-        self.layers = tuple(
-            eqx.nn.Linear(a, b, dtype=jnp.float32, key=k) for a, b, k in zip(sizes[:-1], sizes[1:], keys, strict=True)
-        )
+        self.layers = linears(list(itertools.pairwise(sizes)), key)
         self.activation = activation
 
     def __call__(self, x: Float[Array, "... in"]) -> Float[Array, "... out"]:
         """Apply to any leading axes."""
         for layer in self.layers[:-1]:
-            x = ACTIVATIONS[self.activation](linear(layer, x))
-        return linear(self.layers[-1], x)
+            x = ACTIVATIONS[self.activation](layer(x))
+        return self.layers[-1](x)
 
 
 class DuelingMLP(eqx.Module):
@@ -56,17 +75,16 @@ class DuelingMLP(eqx.Module):
     """
 
     body: MLP
-    value: eqx.nn.Linear
-    advantage: eqx.nn.Linear
+    value: Linear
+    advantage: Linear
 
     def __init__(self, in_size: int, out_size: int, *, hidden: tuple[int, ...], activation: str, key: PRNGKeyArray):
-        k_body, k_value, k_advantage = jax.random.split(key, 3)
+        k_body, k_heads = jax.random.split(key)
         self.body = MLP(in_size, hidden[-1], hidden=hidden[:-1], activation=activation, key=k_body)
-        self.value = eqx.nn.Linear(hidden[-1], 1, dtype=jnp.float32, key=k_value)
-        self.advantage = eqx.nn.Linear(hidden[-1], out_size, dtype=jnp.float32, key=k_advantage)
+        self.value, self.advantage = linears([(hidden[-1], 1), (hidden[-1], out_size)], k_heads)
 
     def __call__(self, x: Float[Array, "... in"]) -> Float[Array, "... out"]:
         """Apply to any leading axes."""
         x = ACTIVATIONS[self.body.activation](self.body(x))
-        advantage = linear(self.advantage, x)
-        return linear(self.value, x) + advantage - jnp.mean(advantage, axis=-1, keepdims=True)
+        advantage = self.advantage(x)
+        return self.value(x) + advantage - jnp.mean(advantage, axis=-1, keepdims=True)

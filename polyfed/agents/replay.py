@@ -70,9 +70,7 @@ class Replay(eqx.Module):
         written = jax.lax.dynamic_update_slice(self.rows, rows, (start, jnp.zeros_like(start), jnp.zeros_like(start)))
         return Replay(written, self.count + num_steps, self.observation_size, self.action_size)
 
-    def sample(
-        self, key: PRNGKeyArray, batch_size: int, discount: Float[Array, ""], n_step: int
-    ) -> Batch:
+    def sample(self, key: PRNGKeyArray, batch_size: int, discount: Float[Array, ""], n_step: int) -> Batch:
         """Uniform windows of `n_step` neighbours, with replacement. The replay must hold at least `n_step` steps."""
         length, num_envs, _ = self.rows.shape
         uniform = jax.random.uniform(key, (batch_size,), jnp.float32)

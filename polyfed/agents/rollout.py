@@ -70,7 +70,11 @@ def local_update(
     (state, worlds), (metrics, ended) = jax.lax.scan(rollout_and_learn, (state, worlds), inputs)
     returns, episodes = (jnp.sum(x) for x in ended)
     means = jax.tree.map(jnp.mean, metrics)
-    return state, worlds, {"return": returns / jnp.where(episodes > 0, episodes, jnp.nan), "episodes": episodes, **means}
+    return (
+        state,
+        worlds,
+        {"return": returns / jnp.where(episodes > 0, episodes, jnp.nan), "episodes": episodes, **means},
+    )
 
 
 def _rollout(

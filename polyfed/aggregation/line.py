@@ -62,19 +62,21 @@ def _sorted_events(levels: Array, shares: Array) -> tuple[Array, Array, Array]:
 def _block_means(levels: Array, shares: Array, total: Array, mean: Array) -> Array:
     """Mean of each block of the pooled levels minus `mean`, `[n - 1]`; block i has the share `i total .. (i+1) total`.
 
-    Sums what lies beyond `mean` from the first event on; that running sum stays small, so differences of it are exact
-    to about `1e-16` times the work done (mass times bins) by the transport.
+    Summed in whole units of `2^-60`, so the result is the same in whatever order a device adds.
     """
     num_blocks = levels.shape[1]
     level, share, until = _sorted_events(levels, shares)
-    block = jnp.minimum((until - share) // total, num_blocks - 1)
-    here = jnp.minimum(share, (block + 1) * total - (until - share)).astype(jnp.float64)  # rest: in the next block
-    beyond = here * (level - mean[block])
-    beyond_next = (share - here) * (level - mean[jnp.minimum(block + 1, num_blocks - 1)])
-    running = jnp.cumsum(beyond + beyond_next)
-    ends = jnp.arange(1, num_blocks + 1) * total
-    last = jnp.minimum(jnp.searchsorted(until, ends), until.shape[0] - 1)  # the event in which the block ends
-    return jnp.diff(running[last] - beyond_next[last], prepend=0.0) / total
+    since = until - share
+    block = jnp.minimum(since // total, num_blocks - 1)
+    here = jnp.minimum(share, (block + 1) * total - since)  # the rest falls into the next block
+
+    def block_sums(part: Array, block: Array) -> Array:
+        beyond = part.astype(jnp.float64) / total * (level - mean[block])
+        units = jnp.round(beyond * 2.0**60).astype(jnp.int64)
+        return jax.ops.segment_sum(units, block, num_blocks, indices_are_sorted=True)
+
+    units = block_sums(here, block) + block_sums(share - here, jnp.minimum(block + 1, num_blocks - 1))
+    return units.astype(jnp.float64) / 2.0**60
 
 
 def _block_medians(levels: Array, shares: Array, total: Array) -> Array:
@@ -118,8 +120,8 @@ def _quantile_spread(levels: Array, weights: Array) -> Array:
     """`max_t max_k Q_k(t) - min_k Q_k(t)` in bins, over the clients of positive weight; 0 when there is none."""
     low, high = _envelope(levels, weights)
     after = jnp.concatenate([jnp.zeros(1), low]) + LEVEL_TOLERANCE  # the largest quantile grows just after these levels
-    spread = jnp.searchsorted(low, after, side="right") - jnp.searchsorted(high, after, side="right")
-    return jnp.where(jnp.any(weights > 0), jnp.max(spread), 0)
+    largest, smallest = jax.vmap(lambda bins: jnp.searchsorted(bins, after, side="right"))(jnp.stack([low, high]))
+    return jnp.where(jnp.any(weights > 0), jnp.max(largest - smallest), 0)
 
 
 def barycenter_change(

@@ -69,6 +69,7 @@ def _mean_of_leaf(leaf: ArrayLike, shares: Array) -> Array:
     return jnp.where(jnp.max(shares) > 0, mean, 0).astype(leaf.dtype)
 
 
+@jax.jit
 def weighted_mean(stacked: Payload, weights: ArrayLike) -> Payload:
     """The mean of the clients that came, written so that a consensus is kept bit for bit.
 

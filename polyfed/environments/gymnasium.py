@@ -187,7 +187,7 @@ def _motion(state: Any) -> list[str]:
 
 
 def render(environment: Environment, params: Params, states: Any) -> list[np.ndarray]:
-    """Film of an episode by Gymnasium's own renderer; needs no display.
+    """Film of an episode by Gymnasium's own renderer; needs no display (`SDL_VIDEODRIVER=dummy` unless it is set).
 
     Args:
       environment: A family with a `gymnasium_id`.

@@ -25,8 +25,6 @@ EXPERIMENT = fedwb(
         num_rounds=100,
         local_steps=200,
         compare=("fedavg", "local-only", "pooled"),
-        evaluation=Evaluation(
-            every=10, episodes=10, held_out=Explicit({"half_length": (0.35, 0.75)}), num_held_out=2
-        ),
+        evaluation=Evaluation(every=10, episodes=10, held_out=Explicit({"half_length": (0.35, 0.75)}), num_held_out=2),
     )
 )

@@ -60,6 +60,16 @@ class Entry:
         return statistics.final_window(self.arm.rounds, self.arm.deployed()[..., self.held_out_columns])
 
     @functools.cached_property
+    def average_curve(self) -> Estimate:
+        """`[N]`: average over clients at every evaluation point."""
+        return statistics.estimate_iqm(self.on_clients)
+
+    @functools.cached_property
+    def worst_curve(self) -> Estimate:
+        """`[N]`: worst client at every evaluation point."""
+        return statistics.estimate_worst_case(self.on_clients)
+
+    @functools.cached_property
     def average(self) -> Estimate:
         """Average over clients, final window."""
         return statistics.estimate_iqm(self.final)

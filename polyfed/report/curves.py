@@ -13,10 +13,11 @@ from polyfed.report import figures
 from polyfed.report.arms import Entry
 from polyfed.report.figures import GRID, MUTED, Drawing, Style
 
+MOST_POINTS = 100  # of a line of displacement; of more rounds, the means of blocks
 PREFIX = "displacement/"  # of the metrics that the barycenter reports, one per layer
 
 
-def learning_curve(of: Sequence[Entry], styles: Sequence[Style], worst: bool, against_bytes: bool) -> Drawing:
+def learning_curve(of: Sequence[Entry], styles: Sequence[Style], who: str, axis: str) -> Drawing:
     """Return against experience or communication, one line per arm, 95 % bands.
 
     An arm that sends nothing has no place on an axis of bytes: it is a level line at its final value.
@@ -24,36 +25,51 @@ def learning_curve(of: Sequence[Entry], styles: Sequence[Style], worst: bool, ag
     Args:
       of: The arms.
       styles: One per arm.
-      worst: The worst client instead of the average over clients.
-      against_bytes: Bytes on the wire instead of environment steps per client.
+      who: `"average"` over clients, or the `"worst"` of them.
+      axis: `"steps"`, environment steps per client, or `"bytes"` on the wire.
     """
     labels = [entry.label for entry in of]
-    largest = max((float(entry.arm.bytes[-1]) for entry in of), default=0.0)
-    unit, divisor = _byte_unit(largest) if against_bytes else ("", 1.0)
+    unit, divisor = _byte_unit(max(float(entry.arm.bytes[-1]) for entry in of)) if axis == "bytes" else ("", 1.0)
     with figures.canvas(215 + figures.legend_height(labels)) as figure:
         axes = figure.add_subplot()
         handles = []
         for turn, (entry, style) in enumerate(zip(of, styles, strict=True)):
-            scores = entry.on_clients
-            found = statistics.estimate_worst_case(scores) if worst else statistics.estimate_iqm(scores)
-            if against_bytes and not entry.arm.bytes[-1] > 0:
-                level = float((entry.worst_case if worst else entry.average).value)
+            if axis == "bytes" and not entry.arm.bytes[-1] > 0:
+                level = float(_final(entry, who).value)
                 handles.append(axes.axhline(level, color=style.colour, linestyle=style.dash))
                 continue
-            x = (entry.arm.bytes if against_bytes else entry.arm.steps) / divisor
-            handles.append(_band(axes, x, found, style, turn))
-        _finish_axes(axes, "worst client’s return" if worst else "average return")
-        axes.set_xlabel(f"{unit} on the wire, all clients" if against_bytes else "environment steps per client")
+            x = (entry.arm.bytes if axis == "bytes" else entry.arm.steps) / divisor
+            handles.append(_band(axes, x, entry.average_curve if who == "average" else entry.worst_curve, style, turn))
+        _dress(
+            axes, _NAMES[who], f"{unit} on the wire, all clients" if axis == "bytes" else "environment steps per client"
+        )
         axes.xaxis.set_major_formatter(_thousands)
+        axes.set_ylim(_limits(of))
         figures.legend(figure, handles, labels)
-        what, over = ("worst client", "average over clients")[not worst], ("steps", "bytes")[against_bytes]
+        finals = ", ".join(f"{entry.label} {float(_final(entry, who).value):.4g}" for entry in of)
         return figures.finish(
             figure,
-            f"{'worst' if worst else 'average'}-{over}",
-            f"Return against {over}: {what}",
-            f"Learning curves of {', '.join(labels)}: {what}, interquartile mean over seeds with 95 % intervals. "
-            + _last_values(of, worst),
+            f"{who}-{axis}",
+            f"{_NAMES[who]} against {axis}",
+            f"One line per arm: interquartile mean over seeds with 95 % intervals. Over the last quarter: {finals}.",
         )
+
+
+_NAMES = {"average": "Average return", "worst": "Worst client’s return"}
+
+
+def _limits(of: Sequence[Entry]) -> tuple[float, float]:
+    """One range of returns for all learning curves, so that worst and average can be compared by eye."""
+    curves = [curve for entry in of for curve in (entry.average_curve, entry.worst_curve)]
+    numbers = np.concatenate([np.ravel(part) for curve in curves for part in (curve.value, curve.low, curve.high)])
+    numbers = numbers[np.isfinite(numbers)]
+    low, high = (float(numbers.min()), float(numbers.max())) if numbers.size else (0.0, 1.0)
+    margin = 0.04 * (high - low) or 1.0
+    return low - margin, high + margin
+
+
+def _final(entry: Entry, who: str) -> Estimate:
+    return entry.average if who == "average" else entry.worst_case
 
 
 def displacement(entry: Entry, name: str) -> Drawing | None:
@@ -63,27 +79,26 @@ def displacement(entry: Entry, name: str) -> Drawing | None:
     if not layers:
         return None
     labels = list(layers)
+    num_rounds, highest = len(layers[labels[0]]), max(float(np.nanmax(row)) for row in layers.values())
+    block = -(-num_rounds // MOST_POINTS)
     with figures.canvas(205 + figures.legend_height(labels)) as figure:
         axes = figure.add_subplot()
         handles = []
-        for turn, (row, style) in enumerate(zip(layers.values(), _cycle(len(layers)), strict=True)):
-            found = statistics.estimate_iqm(row[..., None])
-            handles.append(_band(axes, np.arange(1, len(row) + 1), found, style, turn))
-        highest = max(float(np.nanmax(row)) for row in layers.values())
+        for turn, (row, style) in enumerate(zip(layers.values(), figures.colours(len(layers)), strict=True)):
+            rounds, means = _blocks(row, block)
+            handles.append(_band(axes, rounds, statistics.estimate_iqm(means[..., None]), style, turn))
         if highest > 20:
             axes.set_yscale("symlog", linthresh=1.0)
             axes.yaxis.set_major_formatter(_thousands)
         axes.set_ylim(0, max(1.3, highest * 1.08))
         axes.axhline(1.0, color=MUTED, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
-        _finish_axes(axes, "displacement (bins)")
-        axes.set_xlabel("round")
+        _dress(axes, f"Displacement (bins): {entry.label}", "round" + (f" (means of {block})" if block > 1 else ""))
         figures.legend(figure, handles, labels)
         return figures.finish(
             figure,
             name,
             f"Displacement of the barycenter: {entry.label}",
-            f"Displacement in bins over {len(next(iter(layers.values())))} rounds, one line per layer; "
-            f"the largest is {highest:.3g} bins.",
+            f"Displacement in bins over {num_rounds} rounds, one line per layer; the largest is {highest:.3g} bins.",
         )
 
 
@@ -102,15 +117,16 @@ def _band(axes: Any, x: np.ndarray, found: Estimate, style: Style, turn: int) ->
     return line
 
 
-def _finish_axes(axes: Any, title: str) -> None:
+def _dress(axes: Any, title: str, along: str) -> None:
+    """The title says what goes up, so that no room is lost to a vertical label; grid lines are level only."""
     axes.set_title(title, loc="left", color=figures.INK, pad=6)
+    axes.set_xlabel(along)
     axes.spines["left"].set_visible(False)
     axes.grid(visible=False, axis="x")
     axes.tick_params(axis="y", length=0)
-    axes.tick_params(axis="x", color=GRID)
-    axes.margins(x=0.02)
-    axes.locator_params(axis="x", nbins=6) if axes.get_xscale() == "linear" else None
-    axes.set_xlim(left=min(0, axes.get_xlim()[0]) if len(axes.lines) else None)
+    axes.locator_params(axis="x", nbins=6)
+    left, right = axes.get_xlim()
+    axes.set_xlim(min(0.0, left + 0.05 * (right - left)), right)
 
 
 def _thousands(value: float, _position: int) -> str:
@@ -128,10 +144,8 @@ def _byte_unit(largest: float) -> tuple[str, float]:
     return "bytes", 1.0
 
 
-def _cycle(number: int) -> list[Style]:
-    return [Style(*figures._METHODS[i % len(figures._METHODS)]) for i in range(number)]
-
-
-def _last_values(of: Sequence[Entry], worst: bool) -> str:
-    finals = [f"{entry.label} {float((entry.worst_case if worst else entry.average).value):.4g}" for entry in of]
-    return f"Over the last quarter: {', '.join(finals)}."
+def _blocks(row: np.ndarray, block: int) -> tuple[np.ndarray, np.ndarray]:
+    """Last round and mean `[B, S]` of every `block` rounds of `[R, S]`."""
+    starts = np.arange(0, len(row), block)
+    means = np.stack([row[start : start + block].mean(axis=0) for start in starts])
+    return np.minimum(starts + block, len(row)), means

@@ -35,16 +35,16 @@ _METHODS = [  # colour, dash, marker
     (BLUE, "-", "o"), (VERMILLION, (0, (6, 1.5)), "s"), (GREEN, (0, (5, 1.5, 1, 1.5)), "^"), (PURPLE, (0, (3, 1)), "D"),
     (ORANGE, (0, (8, 1, 1, 1, 1, 1)), "v"), (SKY, (0, (2, 1)), "P"),
 ]  # fmt: skip
-_BASELINES = [(MUTED, (0, (4, 2)), "X"), (INK, (0, (1, 1.3)), "*")]  # local_only, pooled
+_BASELINES = [(MUTED, (0, (4, 2)), "p"), (INK, (0, (1, 1.3)), "d")]  # local_only, pooled
 
 _SETTINGS: dict[str, Any] = {
     "font.family": ["DejaVu Sans"],
-    "font.size": 10,
-    "axes.labelsize": 10,
-    "axes.titlesize": 10.5,
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
-    "legend.fontsize": 9.5,
+    "font.size": 10.5,
+    "axes.labelsize": 10.5,
+    "axes.titlesize": 11,
+    "xtick.labelsize": 10,
+    "ytick.labelsize": 10,
+    "legend.fontsize": 10,
     "text.color": INK,
     "text.parse_math": False,  # a client called $x$ is called $x$
     "axes.labelcolor": MUTED,
@@ -135,6 +135,11 @@ def styles(of: Sequence[Entry]) -> list[Style]:
     return found
 
 
+def colours(number: int) -> list[Style]:
+    """Styles of lines that are no arms."""
+    return [Style(*_METHODS[i % len(_METHODS)]) for i in range(number)]
+
+
 @contextlib.contextmanager
 def canvas(height: float, width: float = WIDTH, constrained: bool = True) -> Iterator[Figure]:
     """An empty figure of `width` × `height` px, in the style of the page.
@@ -146,7 +151,9 @@ def canvas(height: float, width: float = WIDTH, constrained: bool = True) -> Ite
         import matplotlib
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError('The report draws with matplotlib, which is missing: pip install "polyfed[report]".') from error
+        raise ImportError(
+            'The report draws with matplotlib, which is missing: pip install "polyfed[report]".'
+        ) from error
     with matplotlib.rc_context(_SETTINGS):
         yield Figure(figsize=(width / 72, height / 72), dpi=72, layout="constrained" if constrained else "none")
 

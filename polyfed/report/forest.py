@@ -84,7 +84,8 @@ def average_and_worst(of: Sequence[Entry], styles: Sequence[Style]) -> Drawing:
         keys = [_key(axes, neutral), _key(axes, neutral, hollow=True)]
         figures.legend(figure, keys, ["average", "worst client"])
         described = "; ".join(
-            f"{e.label}: average {wording.estimate(e.average)}, worst client {wording.estimate(e.worst_case)}" for e in of
+            f"{e.label}: average {wording.estimate(e.average)}, worst client {wording.estimate(e.worst_case)}"
+            for e in of
         )
         return figures.finish(figure, "average-and-worst", "Worst client beside average", described + ".")
 
@@ -124,4 +125,5 @@ def _key(axes: Any, style: Style, hollow: bool = False) -> Any:
 
 
 def _row_label(axes: Any, y: float, text: str) -> None:
-    axes.text(0.0, y, text, transform=axes.get_yaxis_transform(), fontsize=9.5, color=INK, va="center")
+    axes.text(0.0, y, text, transform=axes.get_yaxis_transform(), fontsize=10, color=INK, va="center",
+              bbox={"facecolor": PANEL, "edgecolor": "none", "pad": 1.5})  # fmt: skip

@@ -49,8 +49,8 @@ def matrix(of: Sequence[Entry], name: str) -> Drawing:
     values = [_iqm_matrix(entry) for entry in of]
     rows = [thin(len(entry.arm.policies), MOST) for entry in of]
     facts = [(wording.attribute(key) + _unit(run.units.get(key, "")), row) for key, row in run.worlds.items()]
-    layout = _layout([label for label, _ in facts] + [wording.clean(p) for e in of for p in e.arm.policies], environments)
-    tops = np.cumsum([42] + [len(shown) * ROW + figures.LINE + 3 + GAP for shown in rows])
+    layout = _layout([label for label, _ in facts] + [label for entry in of for label in _names(entry)], environments)
+    tops = np.cumsum([42] + [len(shown) * ROW + _head(entry) + GAP for entry, shown in zip(of, rows, strict=True)])
     height = float(tops[-1]) + figures.LINE * len(facts) + 8
     numbers = np.concatenate([v.ravel() for v in values])
     low, high = _range(numbers)
@@ -59,13 +59,9 @@ def matrix(of: Sequence[Entry], name: str) -> Drawing:
         axes = figures.bare_axes(figure, layout.width, height)
         _columns(axes, layout, environments)
         for entry, shown, found, top in zip(of, rows, values, tops, strict=False):
-            axes.text(2, top + 10, entry.arm.name, fontsize=10, weight="bold", color=INK, va="baseline")
-            first = float(top) + figures.LINE + 3
+            first = float(top) + _head(entry)
+            _row_names(axes, layout, entry, shown, first)
             _cells(axes, layout, found[np.ix_(shown, layout.columns)], first, (low, high), decimals)
-            for place, policy in enumerate(shown):
-                label = wording.clean(entry.arm.policies[policy])
-                axes.text(layout.gutter - 6, first + (place + 0.5) * ROW, label, fontsize=9, color=MUTED,
-                          ha="right", va="center")  # fmt: skip
             _outline_own(axes, layout, entry, shown, first)
         for line, (label, row) in enumerate(facts):
             _fact(axes, layout, label, row, float(tops[-1]) + (line + 0.6) * figures.LINE)
@@ -81,6 +77,25 @@ def thin(number: int, most: int) -> list[int]:
     return list(range(number)) if number <= most else [int(i) for i in np.linspace(0, number - 1, most).round()]
 
 
+def _names(entry: Entry) -> list[str]:
+    """The policies; an arm with one policy needs but its own name."""
+    return [wording.clean(name) for name in (entry.arm.policies if len(entry.arm.policies) > 1 else [entry.arm.name])]
+
+
+def _head(entry: Entry) -> int:
+    """Px above the cells of an arm: a line for its name where the rows are named after policies."""
+    return figures.LINE if len(entry.arm.policies) > 1 else 0
+
+
+def _row_names(axes: Any, layout: _Layout, entry: Entry, shown: list[int], top: float) -> None:
+    names, right = _names(entry), layout.gutter - 6
+    if _head(entry):
+        axes.text(right, top - 5, wording.clean(entry.arm.name), fontsize=10, weight="bold", color=INK, ha="right")
+    for place, policy in enumerate(shown):
+        look = {"fontsize": 9.5, "color": MUTED} if _head(entry) else {"fontsize": 10, "color": INK, "weight": "bold"}
+        axes.text(right, top + (place + 0.5) * ROW, names[policy], ha="right", va="center", **look)
+
+
 def _iqm_matrix(entry: Entry) -> np.ndarray:
     """`[P, M]`: interquartile mean over seeds of the final window."""
     return statistics.interquartile_mean(statistics.final_window(entry.arm.rounds, entry.arm.returns), axis=0)
@@ -88,7 +103,7 @@ def _iqm_matrix(entry: Entry) -> np.ndarray:
 
 def _layout(labels: list[str], environments: Sequence[str]) -> _Layout:
     columns = thin(len(environments), MOST)
-    gutter = min(130.0, 14 + 5.6 * max((len(label) for label in labels), default=0))
+    gutter = min(130.0, 14 + 6.0 * max((len(label) for label in labels), default=0))
     return _Layout(columns, gutter, max(30.0, min(64.0, (WIDTH - 6 - gutter) / len(columns))))
 
 
@@ -104,12 +119,12 @@ def _columns(axes: Any, layout: _Layout, environments: Sequence[str]) -> None:
         name = wording.clean(environments[column])
         groups["held-out" if name.startswith("held-out") else "clients"].append(place)
         short = name.removeprefix("client-").removeprefix("held-out-")
-        size = 9 if len(short) * 6 < layout.cell else 7
+        size = 10 if len(short) * 6 < layout.cell else 7
         axes.text(layout.x(place + 0.5), 35, short[:12], fontsize=size, color=MUTED, ha="center", va="baseline")
     for title, places in groups.items():
         if places:
             left, right = layout.x(places[0]) + 2, layout.x(places[-1] + 1) - 2
-            axes.text((left + right) / 2, 14, title, fontsize=9.5, color=INK, ha="center", va="baseline")
+            axes.text((left + right) / 2, 14, title, fontsize=10, color=INK, ha="center", va="baseline")
             axes.plot([left, right], [20, 20], color=GRID, linewidth=1)
 
 
@@ -119,7 +134,7 @@ def _cells(
     ramp = figures.ramp(RAMP)
     scaled = (values - limits[0]) / ((limits[1] - limits[0]) or 1.0)
     longest = max((len(wording.number(v, decimals)) for v in values.ravel()), default=1)
-    size = min(9.5, (layout.cell - 4) / (0.64 * longest))
+    size = min(10.0, (layout.cell - 4) / (0.64 * longest))
     for (row, column), value in np.ndenumerate(values):
         share = float(scaled[row, column])
         known = np.isfinite(share)
@@ -145,11 +160,11 @@ def _outline_own(axes: Any, layout: _Layout, entry: Entry, shown: list[int], top
 
 
 def _fact(axes: Any, layout: _Layout, label: str, row: Sequence[float], y: float) -> None:
-    axes.text(layout.gutter - 6, y, label, fontsize=8.5, color=MUTED, ha="right", va="center")
+    axes.text(layout.gutter - 6, y, label, fontsize=9.5, color=MUTED, ha="right", va="center")
     for place, column in enumerate(layout.columns):
         if column < len(row):
             text = wording.quantity(row[column], "")
-            size = min(9.0, (layout.cell - 3) / (0.62 * len(text)))
+            size = min(9.5, (layout.cell - 3) / (0.62 * len(text)))
             axes.text(layout.x(place + 0.5), y, text, fontsize=size, color=INK, ha="center", va="center")
 
 

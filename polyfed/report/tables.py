@@ -38,7 +38,8 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], kind
     """
     columns = "".join(f'<th scope="col">{cell}</th>' for cell in head)
     body = "".join(
-        f'<tr><th scope="row">{row[0]}</th>' + "".join(f"<td>{cell}</td>" for cell in row[1:]) + "</tr>\n" for row in rows
+        f'<tr><th scope="row">{row[0]}</th>' + "".join(f"<td>{cell}</td>" for cell in row[1:]) + "</tr>\n"
+        for row in rows
     )
     return (
         f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}"><table class="{kind}">'
@@ -74,7 +75,9 @@ def summary(of: Sequence[Entry]) -> str:
     for i, entry in enumerate(of):
         arm = entry.arm
         cells = [interval(column[i], shown) for column, shown in zip(columns, decimals, strict=True)]
-        seconds = f'{wording.duration(arm.seconds)} <span class="interval">+ {wording.duration(arm.compile_seconds)}</span>'
+        seconds = (
+            f'{wording.duration(arm.seconds)} <span class="interval">+ {wording.duration(arm.compile_seconds)}</span>'
+        )
         rows.append([arm_name(entry), *cells, wording.byte_count(float(arm.bytes[-1])), seconds])
     head = ["Arm", "Average", "Worst client", "Held-out", "Early average", "On the wire", "Run + compile"]
     return table("Summary of all arms", head, rows)
@@ -178,7 +181,9 @@ def settings(data: Mapping[str, Any], caption: str) -> str:
         body += "<tbody>"
         if branch:
             body += f'<tr class="branch"><th scope="rowgroup" colspan="2">{escape(branch)}</th></tr>'
-        body += "".join(f'<tr><th scope="row">{escape(k)}</th><td>{escape(v)}</td></tr>\n' for k, v in rows) + "</tbody>"
+        body += (
+            "".join(f'<tr><th scope="row">{escape(k)}</th><td>{escape(v)}</td></tr>\n' for k, v in rows) + "</tbody>"
+        )
     return (
         f'<div class="scroll" role="region" tabindex="0" aria-label="{escape(caption)}"><table class="words settings">'
         f'<caption class="unseen">{escape(caption)}</caption>{body}</table></div>'

@@ -16,12 +16,21 @@ from polyfed.report.arms import LOCAL_ONLY, POOLED, Entry, environment_label, me
 HELPED, HURT, UNDECIDED, UNKNOWN = "helped", "hurt", "undecided", "unknown"
 
 
+Finding = tuple[str, tuple[tuple[str, str], ...]]
+
+
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """A headline, the sentences that carry it (each a lead and what follows), and what limits it."""
+    """A headline, the findings that carry it, and what limits it.
+
+    Attributes:
+      headline: One sentence.
+      findings: Comparisons, each with its clauses, each of which is an outcome and what is said.
+      cautions: Sentences.
+    """
 
     headline: str
-    sentences: tuple[tuple[str, str], ...]
+    findings: tuple[Finding, ...]
     cautions: tuple[str, ...]
 
 
@@ -111,7 +120,7 @@ def verdict(of: Sequence[Entry]) -> Verdict:
         return Verdict("This run has baselines only: there is no federation to judge.", (), ())
     first = federated[0]
     alone = first.baseline(LOCAL_ONLY)
-    sentences: list[tuple[str, str]] = []
+    findings: list[Finding] = []
     if alone is None:
         head = f"This run has no {LOCAL_ONLY} arm: it cannot say whether federation helped."
     else:
@@ -119,18 +128,18 @@ def verdict(of: Sequence[Entry]) -> Verdict:
         head = headline(first.arm.name, [outcome(gain) for gain in _each(found)], first.num_seeds)
         for entry in federated:
             if (own_alone := entry.baseline(LOCAL_ONLY)) is not None:
-                sentences.append(_against_learning_alone(entry, own_alone))
+                findings.append(_against_learning_alone(entry, own_alone))
     if (pooled := first.baseline(POOLED)) is not None:
-        sentences.append(_head_to_head(first, pooled, note=" (one agent that may use everyone’s world)"))
-    sentences += [_head_to_head(first, other) for other in federated[1:] if other.num_seeds == first.num_seeds]
-    return Verdict(wording.clean(head), tuple(sentences), tuple(_cautions(first, alone is not None)))
+        findings.append(_head_to_head(first, pooled, note=" (one agent that may use everyone’s world)"))
+    findings += [_head_to_head(first, other) for other in federated[1:] if other.num_seeds == first.num_seeds]
+    return Verdict(wording.clean(head), tuple(findings), tuple(_cautions(first, alone is not None)))
 
 
 def _each(found: Estimate) -> list[Estimate]:
     return [found[i] for i in range(len(found.value))]
 
 
-def _against_learning_alone(entry: Entry, alone: Entry) -> tuple[str, str]:
+def _against_learning_alone(entry: Entry, alone: Entry) -> Finding:
     by_outcome: dict[str, list[str]] = {}
     for column, gain in zip(entry.client_columns, _each(gains(entry, alone)), strict=True):
         name = environment_label(entry.run, entry.arm, column)
@@ -139,20 +148,21 @@ def _against_learning_alone(entry: Entry, alone: Entry) -> tuple[str, str]:
     openings = {
         HELPED: "helped ",
         HURT: "hurt ",
-        UNDECIDED: f"{shortfall(entry.num_seeds)}, " if few else "not distinguishable for ",
+        UNDECIDED: f"{shortfall(entry.num_seeds)}: " if few else "not distinguishable for ",
         UNKNOWN: "not a number for ",
     }
-    parts = [opening + wording.listing(by_outcome[key], 4) for key, opening in openings.items() if key in by_outcome]
+    clauses = [
+        (key, opening + wording.listing(by_outcome[key], 4)) for key, opening in openings.items() if key in by_outcome
+    ]
     average, worst = average_difference(entry, alone), worst_case_difference(entry, alone)
-    parts.append(
-        f"average over clients {wording.estimate(average, sign=True)}, worst client {wording.estimate(worst, sign=True)}"
-    )
-    return f"{wording.clean(entry.arm.name)} against learning alone", "; ".join(parts) + "."
+    both = f"average over clients {wording.estimate(average, sign=True)}, worst client {wording.estimate(worst, sign=True)}"
+    clauses.append(("", both))
+    return f"{wording.clean(entry.arm.name)} against learning alone", tuple(clauses)
 
 
-def _head_to_head(entry: Entry, other: Entry, note: str = "") -> tuple[str, str]:
+def _head_to_head(entry: Entry, other: Entry, note: str = "") -> Finding:
     name = wording.clean(entry.arm.name)
-    clauses = []
+    compared = []
     for title, found in (
         ("average", average_difference(entry, other)),
         ("worst client", worst_case_difference(entry, other)),
@@ -163,12 +173,12 @@ def _head_to_head(entry: Entry, other: Entry, note: str = "") -> tuple[str, str]
             UNDECIDED: shortfall(entry.num_seeds),
             UNKNOWN: "not a number",
         }[outcome(found)]
-        clauses.append((title, says, wording.estimate(found, sign=True)))
-    if clauses[0][1] == clauses[1][1]:
-        text = f"{clauses[0][1]} ({', '.join(f'{title} {numbers}' for title, _, numbers in clauses)})."
+        compared.append((outcome(found), says, f"{title} {wording.estimate(found, sign=True)}"))
+    if compared[0][1] == compared[1][1]:
+        clauses = [(compared[0][0], f"{compared[0][1]}: {compared[0][2]}, {compared[1][2]}")]
     else:
-        text = "; ".join(f"{title}: {says}, {numbers}" for title, says, numbers in clauses) + "."
-    return f"{name} against {wording.clean(other.arm.name)}{note}", text
+        clauses = [(result, f"{says}: {numbers}") for result, says, numbers in compared]
+    return f"{name} against {wording.clean(other.arm.name)}{note}", tuple(clauses)
 
 
 def _cautions(first: Entry, has_baseline: bool) -> list[str]:
@@ -186,5 +196,7 @@ def _cautions(first: Entry, has_baseline: bool) -> list[str]:
             f"{num_clients * 0.05:.1f} would be expected outside theirs by chance."
         )
     if not np.isfinite(first.final).all():
-        cautions.append("Some returns are not finite numbers; every figure that rests on them is left out, not repaired.")
+        cautions.append(
+            "Some returns are not finite numbers; every figure that rests on them is left out, not repaired."
+        )
     return cautions

@@ -46,7 +46,9 @@ def from_arrays(like: Any, arrays: dict[str, np.ndarray], source: Path) -> Any:
     for name, leaf in zip(leaf_names(like), leaves, strict=True):
         array = arrays.get(name)
         if array is None or array.shape != leaf.shape or array.dtype != leaf.dtype:
-            raise DamagedError(f"{source} does not hold {name} of shape {leaf.shape}: it belongs to another experiment.")
+            raise DamagedError(
+                f"{source} does not hold {name} of shape {leaf.shape}: it belongs to another experiment."
+            )
         new.append(jnp.asarray(array))
     return jax.tree.unflatten(structure, new)
 

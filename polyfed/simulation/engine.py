@@ -16,13 +16,13 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from polyfed.agents.rollout import start
 from polyfed.environments.environment import Params
 from polyfed.evaluation.evaluate import evaluate_policy
-from polyfed.simulation.round import Client, Parts, Server, client_round, server_round
+from polyfed.simulation.round import Client, ClientParts, Server, ServerParts, client_round, server_round
 from polyfed.types import Metrics, Update
 
 AXIS = "clients"
@@ -37,10 +37,10 @@ class Federation(eqx.Module):
     round: Int[Array, ""]  # rounds done
 
 
-class Setting(eqx.Module):
-    """All that stays: the parts, the worlds and the seeds."""
+class Homes(eqx.Module):
+    """What stays at the clients: parts, worlds and seeds. Numbers are arrays, the agent's `[C]`."""
 
-    parts: Parts  # numbers as arrays; the agent's [C]
+    parts: ClientParts
     params: Params  # leaves [C, E]
     keys: PRNGKeyArray  # [S]
 
@@ -118,13 +118,12 @@ SPREAD, EVERYWHERE = PartitionSpec(AXIS), PartitionSpec()
 FEDERATION = Federation(clients=SPREAD, server=EVERYWHERE, round=EVERYWHERE)  # type: ignore[arg-type]
 
 
-def client_setting(setting: Setting, plan: Plan, place: Array, round_: Array) -> tuple[Parts, Params, PRNGKeyArray]:
+def home(homes: Homes, plan: Plan, place: Array, round_: Array) -> tuple[ClientParts, Params, PRNGKeyArray]:
     """One client's own parts, worlds and key of a round; the same seed and client give the same key everywhere."""
     seed, client = plan.seed_and_client(place)
-    agent = _take(setting.parts.agent, client)
-    parts = dataclasses.replace(setting.parts, agent=agent)
-    key = jax.random.fold_in(jax.random.fold_in(setting.keys[seed], round_), client)
-    return parts, _take(setting.params, client), key
+    parts = dataclasses.replace(homes.parts, agent=_take(homes.parts.agent, client))
+    key = jax.random.fold_in(jax.random.fold_in(homes.keys[seed], round_), client)
+    return parts, _take(homes.params, client), key
 
 
 def server_key(key: PRNGKeyArray, round_: Array) -> PRNGKeyArray:
@@ -132,47 +131,52 @@ def server_key(key: PRNGKeyArray, round_: Array) -> PRNGKeyArray:
     return jax.random.fold_in(jax.random.fold_in(key, round_), 2**31 - 1)
 
 
-def broadcast_for(setting: Setting, plan: Plan, server: Server, place: Array) -> Any:
-    """What the server of a client's seed sends to it."""
-    seed, client = plan.seed_and_client(place)
-    return _take(server.broadcast, seed, client) if setting.parts.rule.personal else _take(server.broadcast, seed)
+def _first_agent(homes: Homes) -> tuple[Any, int]:
+    """The first client's learner and its number of environments, for shapes and for the common first broadcast."""
+    return _take(homes.parts.agent, jnp.zeros((), jnp.int32)), jax.tree.leaves(homes.params)[0].shape[1]
 
 
 @functools.partial(jax.jit, static_argnames="plan")
-def init_federation(setting: Setting, plan: Plan) -> Federation:
-    """Every client before its first round; all clients of a seed start from one broadcast."""
-    parts, num_envs = setting.parts, jax.tree.leaves(setting.params)[0].shape[1]
+def init_clients(homes: Homes, plan: Plan) -> tuple[Client, Any]:
+    """Every client before its first round, and the payload `[S, ...]` from which all clients of a seed start."""
 
-    def init_client(place: Array, _: Any) -> tuple[Any, Client]:
-        own, params, key = client_setting(setting, plan, place, jnp.zeros((), jnp.int32))
+    def one_client(place: Array, _: Any) -> tuple[Any, Client]:
+        parts, params, key = home(homes, plan, place, jnp.zeros((), jnp.int32))
         k_agent, k_worlds = jax.random.split(key)
-        agent = own.agent.init(k_agent, own.environment, num_envs)
-        return (), Client(agent, start(own.environment, params, k_worlds))
+        num_envs = jax.tree.leaves(params)[0].shape[0]
+        agent = parts.agent.init(k_agent, parts.environment, num_envs)
+        return (), Client(agent, start(parts.environment, params, k_worlds))
 
-    def init_server(key: PRNGKeyArray) -> Server:
-        agent = _take(parts.agent, jnp.zeros((), jnp.int32))
-        payload = agent.share(agent.init(server_key(key, jnp.zeros((), jnp.int32)), parts.environment, num_envs))
+    def one_payload(key: PRNGKeyArray) -> Any:
+        agent, num_envs = _first_agent(homes)
+        return agent.share(agent.init(server_key(key, jnp.zeros((), jnp.int32)), homes.parts.environment, num_envs))
+
+    clients = _on_devices(plan, lambda: _each(plan, one_client, ())[1], (), SPREAD)()
+    return clients, jax.vmap(one_payload)(homes.keys)
+
+
+@functools.partial(jax.jit, static_argnames="plan")
+def init_server(parts: ServerParts, payload: Any, plan: Plan) -> Server:
+    """The servers of all seeds before the first round; payload leaves `[S, ...]`."""
+
+    def one(payload: Any) -> Server:
         one_each = lambda x: jnp.broadcast_to(x, (plan.num_clients, *x.shape))  # noqa: E731
         broadcast = jax.tree.map(one_each, payload) if parts.rule.personal else payload
-        return Server(
-            broadcast=broadcast,
-            rule=parts.rule.init(payload),
-            transforms=tuple(t.init(payload, plan.num_clients) for t in parts.transforms),
-            optimizer=parts.server_optimizer.init(broadcast),
-        )
+        transforms = tuple(t.init(payload, plan.num_clients) for t in parts.transforms)
+        return Server(broadcast, parts.rule.init(payload), transforms, parts.optimizer.init(broadcast))
 
-    clients = _on_devices(plan, lambda: _each(plan, init_client, ())[1], (), SPREAD)()
-    return Federation(clients, jax.vmap(init_server)(setting.keys), jnp.zeros((), jnp.int32))
+    return jax.vmap(one)(payload)
 
 
-def _round(setting: Setting, plan: Plan, federation: Federation) -> tuple[Federation, Metrics]:
+def _round(homes: Homes, parts: ServerParts, plan: Plan, federation: Federation) -> tuple[Federation, Metrics]:
     """One round on one device: its own clients, everybody's server."""
     now = federation.round + 1
 
     def one_client(place: Array, client: Client) -> tuple[Client, Any]:
-        parts, params, key = client_setting(setting, plan, place, now)
-        broadcast = broadcast_for(setting, plan, federation.server, place)
-        client, payload, metrics = client_round(parts, client, broadcast, (params, key), local_steps=plan.local_steps)
+        own, params, key = home(homes, plan, place, now)
+        seed, index = plan.seed_and_client(place)
+        broadcast = _take(federation.server.broadcast, *((seed, index) if parts.rule.personal else (seed,)))
+        client, payload, metrics = client_round(own, client, broadcast, (params, key), local_steps=plan.local_steps)
         return client, (payload, metrics)
 
     clients, shared = _each(plan, one_client, federation.clients)
@@ -180,15 +184,15 @@ def _round(setting: Setting, plan: Plan, federation: Federation) -> tuple[Federa
 
     def one_server(server: Server, payload: Any, key: PRNGKeyArray) -> tuple[Server, Metrics]:
         update = Update(payload, jnp.ones((plan.num_clients,), jnp.float32))
-        return server_round(setting.parts, server, update, server_key(key, now))
+        return server_round(parts, server, update, server_key(key, now))
 
-    server, server_metrics = jax.vmap(one_server)(federation.server, payload, setting.keys)
+    server, server_metrics = jax.vmap(one_server)(federation.server, payload, homes.keys)
     return Federation(clients, server, now), {**client_metrics, **server_metrics}
 
 
 @functools.partial(jax.jit, static_argnames=("plan", "num_rounds"), donate_argnames="federation")
 def run_rounds(
-    federation: Federation, setting: Setting, plan: Plan, num_rounds: int
+    federation: Federation, homes: Homes, parts: ServerParts, plan: Plan, num_rounds: int
 ) -> tuple[Federation, Metrics]:
     """A block of rounds without leaving the devices.
 
@@ -196,45 +200,44 @@ def run_rounds(
       `(federation, metrics)`; metrics are `[R, S, C]` (the clients' and `weight`) or `[R, S]` (the server's own).
     """
 
-    def block(federation: Federation, setting: Setting) -> tuple[Federation, Metrics]:
-        step = lambda federation, _: _round(setting, plan, federation)  # noqa: E731
+    def block(federation: Federation, homes: Homes, parts: ServerParts) -> tuple[Federation, Metrics]:
+        step = lambda federation, _: _round(homes, parts, plan, federation)  # noqa: E731
         return jax.lax.scan(step, federation, None, length=num_rounds)
 
-    run = _on_devices(plan, block, (FEDERATION, EVERYWHERE), (FEDERATION, EVERYWHERE))
-    return run(federation, setting)
+    run = _on_devices(plan, block, (FEDERATION, EVERYWHERE, EVERYWHERE), (FEDERATION, EVERYWHERE))
+    return run(federation, homes, parts)
 
 
 @functools.partial(jax.jit, static_argnames=("plan", "num_episodes"))
 def evaluate_own(
-    federation: Federation, setting: Setting, plan: Plan, worlds: tuple[Params, PRNGKeyArray], num_episodes: int
+    clients: Client, homes: Homes, plan: Plan, worlds: tuple[Params, PRNGKeyArray], num_episodes: int
 ) -> Float[Array, "S C M"]:
     """Mean return of every client's own policy on every one of `M` environments; `worlds` is `(params [M], key)`."""
 
-    def own(federation: Federation, setting: Setting, worlds: tuple[Params, PRNGKeyArray]) -> Array:
+    def own(clients: Client, homes: Homes, worlds: tuple[Params, PRNGKeyArray]) -> Array:
         def one(place: Array, client: Client) -> tuple[Any, Array]:
-            parts, _, _ = client_setting(setting, plan, place, federation.round)
+            parts, _, _ = home(homes, plan, place, jnp.zeros((), jnp.int32))
             act = lambda observation: parts.agent.policy(client.agent, observation)  # noqa: E731
             returns = evaluate_policy(parts.environment, act, *worlds, num_episodes)
             return client, jnp.mean(returns, axis=-1)
 
-        return _gather(plan, _each(plan, one, federation.clients)[1])
+        return _gather(plan, _each(plan, one, clients)[1])
 
-    return _on_devices(plan, own, (FEDERATION, EVERYWHERE, EVERYWHERE), EVERYWHERE)(federation, setting, worlds)
+    return _on_devices(plan, own, (SPREAD, EVERYWHERE, EVERYWHERE), EVERYWHERE)(clients, homes, worlds)
 
 
 @functools.partial(jax.jit, static_argnames=("plan", "num_episodes"))
 def evaluate_global(
-    server: Server, setting: Setting, plan: Plan, worlds: tuple[Params, PRNGKeyArray], num_episodes: int
+    broadcast: Any, homes: Homes, plan: Plan, worlds: tuple[Params, PRNGKeyArray], num_episodes: int
 ) -> Float[Array, "S M"]:
     """Mean return of the policy that the server would give a newcomer, on every environment."""
-    parts, num_envs = setting.parts, jax.tree.leaves(setting.params)[0].shape[1]
-    agent = _take(parts.agent, jnp.zeros((), jnp.int32))
+    agent, num_envs = _first_agent(homes)
 
     def one(broadcast: Any) -> Array:
-        state = agent.absorb(agent.init(setting.keys[0], parts.environment, num_envs), broadcast)
+        state = agent.absorb(agent.init(homes.keys[0], homes.parts.environment, num_envs), broadcast)
         act = lambda observation: agent.policy(state, observation)  # noqa: E731
-        return jnp.mean(evaluate_policy(parts.environment, act, *worlds, num_episodes), axis=-1)
+        return jnp.mean(evaluate_policy(homes.parts.environment, act, *worlds, num_episodes), axis=-1)
 
     if plan.side_by_side:
-        return jax.vmap(one)(server.broadcast)
-    return jax.lax.map(one, server.broadcast)
+        return jax.vmap(one)(broadcast)
+    return jax.lax.map(one, broadcast)

@@ -44,18 +44,23 @@ class Server(eqx.Module):
     optimizer: Any
 
 
-class Parts(eqx.Module):
-    """The parts of a federated round; the same objects serve the simulation and a deployment."""
+class ClientParts(eqx.Module):
+    """The parts that act at a client; the same objects serve the simulation and a deployment."""
 
     environment: Environment
     agent: Agent
+
+
+class ServerParts(eqx.Module):
+    """The parts that act on messages: on their way up, at the server, and on the way back."""
+
     transforms: tuple[Transform, ...]
     rule: AggregationRule
-    server_optimizer: ServerOptimizer
+    optimizer: ServerOptimizer
 
 
 def client_round(
-    parts: Parts,
+    parts: ClientParts,
     client: Client,
     broadcast: Payload,
     setting: tuple[Params, PRNGKeyArray],
@@ -88,7 +93,7 @@ def client_round(
 
 
 def server_round(
-    parts: Parts, server: Server, update: Update, key: PRNGKeyArray, run_stage: RunStage = run_plainly
+    parts: ServerParts, server: Server, update: Update, key: PRNGKeyArray, run_stage: RunStage = run_plainly
 ) -> tuple[Server, Metrics]:
     """The server's half of a round: messages arrive, become one (or one per client), and move the broadcast.
 
@@ -115,9 +120,11 @@ def server_round(
         receives.append(state)
     came = update.weight > 0
     if parts.rule.personal:  # an absent client keeps what it had
-        merged = jax.tree.map(lambda m, b: jnp.where(came.reshape(-1, *(1,) * (b.ndim - 1)), m, b), merged, server.broadcast)
+        merged = jax.tree.map(
+            lambda m, b: jnp.where(came.reshape(-1, *(1,) * (b.ndim - 1)), m, b), merged, server.broadcast
+        )
     broadcast, optimizer = run_stage(
-        "server optimizer", parts.server_optimizer.step, server.optimizer, server.broadcast, merged
+        "server optimizer", parts.optimizer.step, server.optimizer, server.broadcast, merged
     )
     moved = Server(broadcast, rule, tuple(reversed(receives)), optimizer)
     anybody = jnp.any(came)

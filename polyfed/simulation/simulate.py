@@ -9,22 +9,26 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
 
 from polyfed.environments.environment import quantities
 from polyfed.experiment import Experiment
 from polyfed.leaves import stacked
 from polyfed.simulation.compile_clock import compile_seconds
 from polyfed.simulation.engine import (
+    EVERYWHERE,
+    SPREAD,
     Federation,
+    Homes,
     Plan,
-    Setting,
     evaluate_global,
     evaluate_own,
-    init_federation,
+    init_clients,
+    init_server,
     plan,
     run_rounds,
 )
-from polyfed.simulation.round import Parts
+from polyfed.simulation.round import ClientParts, ServerParts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,17 +53,14 @@ class Simulation:
         check_seeds(seeds)
         self.experiment, self.seeds = experiment, seeds
         agents = experiment.num_agents
-        parts = Parts(
-            environment=experiment.environment,
-            agent=stacked(experiment.agent, agents),
-            transforms=stacked(experiment.transforms, None),
-            rule=stacked(experiment.rule, None),
-            server_optimizer=stacked(experiment.server_optimizer, None),
+        self.parts: ServerParts = stacked(
+            ServerParts(experiment.transforms, experiment.rule, experiment.server_optimizer), None
         )
         worlds = experiment.variation.params(experiment.environment, experiment.num_clients)
         each = lambda x: jnp.repeat(x, experiment.num_envs).reshape(agents, -1)  # noqa: E731
         keys = jnp.stack([jax.random.key(seed) for seed in seeds])
-        self.setting = Setting(parts, jax.tree.map(each, worlds), keys)
+        local = ClientParts(experiment.environment, stacked(experiment.agent, agents))
+        self.homes = Homes(local, jax.tree.map(each, worlds), keys)
         self.plan: Plan = plan(len(seeds), agents, experiment.local_steps, devices)
         self._worlds = self._evaluation_worlds(worlds), jax.random.key(experiment.evaluation.seed)
         self.seconds = 0.0
@@ -67,7 +68,18 @@ class Simulation:
 
     def init(self) -> Federation:
         """The federation before its first round."""
-        return init_federation(self.setting, self.plan)
+        clients, payload = init_clients(self.homes, self.plan)
+        server = init_server(self.parts, payload, self.plan)
+        return self.place(Federation(clients, server, jnp.zeros((), jnp.int32)))
+
+    def place(self, federation: Federation) -> Federation:
+        """Lay a federation out over the devices, as every block of rounds leaves it."""
+        spread, everywhere = NamedSharding(self.plan.mesh, SPREAD), NamedSharding(self.plan.mesh, EVERYWHERE)
+        return Federation(
+            clients=jax.device_put(federation.clients, spread),
+            server=jax.device_put(federation.server, everywhere),
+            round=jax.device_put(federation.round, everywhere),
+        )
 
     def advance(self, federation: Federation, num_rounds: int) -> tuple[Federation, dict[str, np.ndarray]]:
         """Run rounds on the devices; the old federation is used up.
@@ -76,7 +88,7 @@ class Simulation:
           `(federation, metrics)`: per client `[R, S, C]`, of the server `[R, S]`.
         """
         began, compiled = time.perf_counter(), compile_seconds()
-        federation, metrics = run_rounds(federation, self.setting, self.plan, num_rounds)
+        federation, metrics = run_rounds(federation, self.homes, self.parts, self.plan, num_rounds)
         arrays = {name: np.asarray(value) for name, value in jax.device_get(metrics).items()}
         self._account(began, compiled)
         return federation, arrays
@@ -86,10 +98,10 @@ class Simulation:
         began, compiled = time.perf_counter(), compile_seconds()
         episodes, parts = self.experiment.evaluation.episodes, []
         if not self.personal:
-            args = (federation.server, self.setting, self.plan, self._worlds, episodes)
+            args = (federation.server.broadcast, self.homes, self.plan, self._worlds, episodes)
             parts.append(np.asarray(evaluate_global(*args))[:, None])
         if not self.experiment.pooled:
-            parts.append(np.asarray(evaluate_own(federation, self.setting, self.plan, self._worlds, episodes)))
+            parts.append(np.asarray(evaluate_own(federation.clients, self.homes, self.plan, self._worlds, episodes)))
         self._account(began, compiled)
         return np.concatenate(parts, axis=1)
 
@@ -163,7 +175,9 @@ def check_seeds(seeds: tuple[int, ...]) -> None:
     if not seeds:
         raise ValueError("No seed was given, so nothing would run: give at least one, e.g. --seeds 0-4.")
     if len(set(seeds)) != len(seeds):
-        raise ValueError(f"seeds = {seeds} names one seed twice, which would count one run twice: give different seeds.")
+        raise ValueError(
+            f"seeds = {seeds} names one seed twice, which would count one run twice: give different seeds."
+        )
     for seed in seeds:
         if not 0 <= seed < 2**32:
             raise ValueError(f"seed = {seed} is out of range: give integers from 0 to {2**32 - 1}.")

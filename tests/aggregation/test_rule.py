@@ -1,5 +1,8 @@
 """Every rule of the folder keeps the contract, and the check of the contract catches those that do not."""
 
+from typing import ClassVar
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import pytest
@@ -14,25 +17,28 @@ def test_keeps_the_contract(rule):
 
 
 class Broken(AggregationRule):
-    linear = False
-    flaw: str = "none"
+    linear: ClassVar[bool] = False
+
+    flaw: str = eqx.field(static=True)
 
     def aggregate(self, state, update):
         def merge(leaf):
             weight = jnp.asarray(update.weight).reshape(-1, *[1] * (leaf.ndim - 1))
-            total = jnp.sum(weight, axis=0)
-            mean = jnp.sum(jnp.where(weight > 0, weight * leaf, 0), axis=0) / jnp.where(total > 0, total, 1)
+            share = weight / jnp.maximum(jnp.sum(weight, axis=0), 1e-30)
+            mean = jnp.sum(jnp.where(weight > 0, share * leaf, 0), axis=0)
+            anyone = jnp.sum(weight) > 0
+            first = jnp.argmax(jnp.asarray(update.weight) > 0)
             return {
-                "order": lambda: jnp.where(total > 0, leaf[0], 0),
-                "absent": lambda: jnp.sum(weight * leaf, axis=0) / jnp.where(total > 0, total, 1),
+                "order": lambda: jnp.where(anyone, leaf[first], 0),
+                "absent": lambda: jnp.where(anyone, jnp.sum(share * leaf, axis=0), 0),
                 "consensus": lambda: 0.9 * mean,
-                "nobody": lambda: jnp.where(total > 0, mean, 1),
-                "scale": lambda: jnp.where(total > 0, jnp.sum(jnp.where(weight > 0, weight * leaf, 0), axis=0), 0),
+                "nobody": lambda: jnp.where(anyone, mean, 1),
+                "scale": lambda: jnp.sum(jnp.where(weight > 0, weight * leaf, 0), axis=0),
                 "shape": lambda: mean[None],
                 "type": lambda: mean.astype(jnp.float16),
-                "none": lambda: mean,
-            }[self.flaw]()
+            }.get(self.flaw, lambda: mean)()
 
+        state = jnp.zeros(3) if self.flaw == "state" else state
         return jax.tree.map(merge, update.payload), state, {"norms": jnp.ones(3)} if self.flaw == "metrics" else {}
 
 
@@ -44,14 +50,18 @@ class Broken(AggregationRule):
         ("consensus", "all equal"),
         ("nobody", "nobody came"),
         ("scale", "scale of the weights"),
-        ("shape", "made float32"),
-        ("type", "made float16"),
+        ("shape", r"gave float32\[1, "),
+        ("type", "gave float16"),
+        ("metrics", "not scalars"),
+        ("state", "state went from"),
     ],
 )
 def test_catches(flaw, sentence):
-    class Rule(Broken):
-        pass
-
-    object.__setattr__(rule := Broken(), "flaw", flaw)
     with pytest.raises(AssertionError, match=sentence):
-        check_rule(rule)
+        check_rule(Broken(flaw))
+
+
+def test_asks_for_an_exact_consensus_unless_told_otherwise():
+    with pytest.raises(AssertionError, match="all equal"):
+        check_rule(Broken("none"))
+    check_rule(Broken("none"), consensus_tolerance=1e-6)

@@ -33,7 +33,7 @@ def test_values_are_what_a_greedy_agent_earns(probe):
         assert earned == pytest.approx(values[k, n], abs=1e-6)
 
 
-@pytest.mark.parametrize("probe", (*PROBES, *CONTINUOUS_PROBES), ids=lambda probe: probe.name)
+@pytest.mark.parametrize("probe", [*PROBES, *CONTINUOUS_PROBES], ids=lambda probe: probe.name)
 def test_starts_are_uniform_over_the_first_situations(probe):
     keys = jax.random.split(jax.random.key(0), 1000)
     states, observations = jax.vmap(probe.reset, in_axes=(0, None))(keys, probe.nominal())

@@ -1,0 +1,168 @@
+"""Running an experiment into its folder: train a block, evaluate, log, checkpoint; and going on after a kill."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from polyfed.errors import ResumeMismatchError
+from polyfed.experiment import Experiment
+from polyfed.record import digest, to_data
+from polyfed.recipes import arms
+from polyfed.runs import store
+from polyfed.runs.checkpoint import write_arrays, write_checkpoint
+from polyfed.runs.files import write_json, writing
+from polyfed.runs.versions import differences
+from polyfed.simulation.simulate import Simulation
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """What is known after a block of rounds; the caller shows it.
+
+    `returns` is `[S, P, M]`, `metrics` are those of the block, `seconds` and `compile_seconds` are the arm's so far.
+    """
+
+    arm: str
+    arms: tuple[str, ...]
+    round: int
+    num_rounds: int
+    returns: np.ndarray
+    metrics: dict[str, np.ndarray]
+    simulation: Simulation
+    message: str = ""
+
+
+Watch = Callable[[Progress], None]
+
+
+def start(
+    root: Path,
+    experiment: Experiment,
+    seeds: tuple[int, ...],
+    command: str,
+    watch: Watch,
+    checkpoint_seconds: float = 10.0,
+) -> Path:
+    """Run an experiment and all its arms into a new folder.
+
+    Args:
+      root: Where run folders live.
+      experiment: What to run; checked first, nothing is written if it cannot run.
+      seeds: One independent repetition each.
+      command: What to type to make the run again; recorded.
+      watch: Called after every block.
+      checkpoint_seconds: At least this long between checkpoints of an arm; its end is always one.
+
+    Returns:
+      The run folder.
+    """
+    check(experiment, seeds)
+    folder = store.create(root, experiment, seeds, command)
+    go_on(folder, watch, checkpoint_seconds)
+    return folder
+
+
+def check(experiment: Experiment, seeds: tuple[int, ...]) -> None:
+    """Raise `ValueError` if any arm cannot run."""
+    experiment.check()
+    for arm in arms(experiment).values():
+        Simulation(arm, seeds)
+
+
+def go_on(folder: Path, watch: Watch, checkpoint_seconds: float = 10.0, force: bool = False) -> None:
+    """Run what a run folder still lacks.
+
+    The result is bit for bit that of a run that was never interrupted, given the same machine and versions; where
+    those differ, `ResumeMismatchError` is raised unless `force`.
+    """
+    record = store.read_record(folder)
+    if (changed := differences(record)) and not force:
+        raise ResumeMismatchError(
+            f"{folder} was started with {'; '.join(changed)}, so the result would not be that of one run: "
+            "go back to those versions, or go on all the same with --force."
+        )
+    experiment, seeds = store.read_experiment(record)
+    with store.locked(folder):
+        methods = arms(experiment)
+        for method, arm in methods.items():
+            path = folder / "arms" / method
+            if not store.is_done(path):
+                _run_arm(path, Simulation(arm, seeds), tuple(methods), watch, checkpoint_seconds)
+
+
+def _run_arm(path: Path, simulation: Simulation, methods: tuple[str, ...], watch: Watch, pause: float) -> None:
+    experiment, seeds = simulation.experiment, simulation.seeds
+    identity = digest([to_data(experiment), list(seeds)])
+    checkpoint, complaints = store.latest(path, identity)
+    logs = [path / name for name in store.LOGS]
+    federation = simulation.init()
+    if checkpoint is None:
+        returns = simulation.evaluate(federation)
+        store.log_evaluation(path, 0, returns)
+        done, metrics = 0, {}
+    else:
+        federation = simulation.place(checkpoint.load(federation))
+        done, returns, metrics = checkpoint.round, np.zeros((len(seeds), 0, 0)), {}
+    tell = lambda message="": watch(  # noqa: E731
+        Progress(experiment.method, methods, done, experiment.num_rounds, returns, metrics, simulation, message)
+    )
+    tell(" ".join(complaints))
+    saved = time.monotonic()
+    for block in blocks(done, experiment.num_rounds, experiment.evaluation.every):
+        federation, metrics = simulation.advance(federation, block)
+        store.log_rounds(path, done + 1, metrics, seeds)
+        done += block
+        returns = simulation.evaluate(federation)
+        store.log_evaluation(path, done, returns)
+        if done == experiment.num_rounds or time.monotonic() - saved >= pause:
+            write_checkpoint(path, done, federation, identity, logs)
+            saved = time.monotonic()
+        tell()
+    _finish(path, simulation, federation)
+
+
+def blocks(done: int, num_rounds: int, every: int) -> Iterable[int]:
+    """Lengths of the blocks between evaluations: each ends at a multiple of `every`, the last with the last round.
+
+    >>> list(blocks(0, 25, 10))
+    [10, 10, 5]
+    """
+    while done < num_rounds:
+        length = min(every - done % every, num_rounds - done)
+        yield length
+        done += length
+
+
+def _finish(path: Path, simulation: Simulation, federation: Any) -> None:
+    """Write the final weights per seed, then mark the arm as complete."""
+    experiment, checksums = simulation.experiment, {}
+    shares = jax.vmap(simulation.homes.parts.agent.share)(federation.clients.agent)
+    for s, seed in enumerate(simulation.seeds):
+        folder = path / "weights" / f"seed-{seed}"
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        models = {f"client-{c}": jax.tree.map(lambda x: x[s * simulation.plan.num_clients + c], shares) for c in range(simulation.plan.num_clients)}  # fmt: skip
+        if not simulation.personal:
+            models["global"] = jax.tree.map(lambda x: x[s], federation.server.broadcast)
+        for name, model in models.items():
+            checksums[f"seed-{seed}/{name}"] = write_arrays(folder / f"{name}.safetensors", model)
+    data = {"seconds": simulation.seconds, "compile_seconds": simulation.compile_seconds, "weights": checksums}
+    write_json(path / "done.json", data)
+
+
+def weights_checksum(path: Path, name: str) -> str:
+    """The recorded SHA-256 of an arm's weights, e.g. `"seed-0/global"`; raises `ValueError` if there are none."""
+    if not store.is_done(path):
+        raise ValueError(f"{path} is not complete, so it has no final weights: finish it with `polyfed run --resume`.")
+    weights = json.loads((path / "done.json").read_text())["weights"]
+    if name not in weights:
+        raise ValueError(f"{path} has no weights {name!r}: it has {', '.join(sorted(weights))}.")
+    return weights[name]

@@ -1,0 +1,233 @@
+"""The run folder: what a run was, what it measured round by round, and the weights it ended with.
+
+runs/<experiment>/<time>-<hash>/
+  run.json                        the experiment as data, seeds, command, versions, machine
+  arms/<method>/metrics.jsonl     one line per round and seed: figures of every client and of the server
+  arms/<method>/evaluation.jsonl  one line per evaluation: returns of every policy on every environment
+  arms/<method>/checkpoints/      the newest two rounds that can be resumed
+  arms/<method>/weights/          safetensors per seed: global.safetensors, client-0.safetensors, ...
+  arms/<method>/done.json         seconds, and checksums of the weights; there once the arm is complete
+  report.html, figures/           made from the above
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from polyfed.errors import BusyError, DamagedError
+from polyfed.evaluation.results import ArmResult, RunResult
+from polyfed.experiment import Experiment
+from polyfed.record import digest, from_data, to_data
+from polyfed.recipes import BASELINES, arms
+from polyfed.runs.checkpoint import Checkpoint, checkpoints, read_manifest
+from polyfed.runs.files import append_lines, sha256, sync_folder, write_json, writing
+from polyfed.runs.versions import machine, versions
+from polyfed.simulation.simulate import Simulation, world_values
+
+LOGS = ("metrics.jsonl", "evaluation.jsonl")
+
+
+def create(root: Path, experiment: Experiment, seeds: tuple[int, ...], command: str) -> Path:
+    """Make a run folder, written beside and renamed."""
+    record = {
+        "format": 1,
+        "experiment": to_data(experiment),
+        "seeds": list(seeds),
+        "command": command,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "machine": machine(),
+    }
+    name = f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{digest([record['experiment'], record['seeds']])[:8]}"
+    folder = root / experiment.name / name
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for attempt in range(1, 1000):  # two runs may start in one second
+            if not folder.exists():
+                break
+            folder = folder.with_name(f"{name}-{attempt}")
+        beside = folder.with_name(f".{folder.name}.writing")
+        beside.mkdir()
+        write_json(beside / "run.json", {**record, "run_sha256": digest(record)})
+        for method in arms(experiment):
+            (beside / "arms" / method).mkdir(parents=True)
+        os.replace(beside, folder)
+        sync_folder(folder.parent)
+    return folder
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a run folder; raises `BusyError` where another process does."""
+    with writing(folder / "lock"), (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BusyError(
+                f"{folder} is in use by another process, and two would overwrite each other: wait for it, or stop it."
+            ) from None
+        yield
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """`run.json`; raises `ValueError` if the folder is no run, `DamagedError` if the file was edited."""
+    path = folder / "run.json"
+    if not path.is_file():
+        raise ValueError(f"{folder} is not a run folder, for it holds no run.json: give one made by `polyfed run`.")
+    try:
+        data = json.loads(path.read_text())
+        body = {name: value for name, value in data.items() if name != "run_sha256"}
+        if data["run_sha256"] != digest(body) or data["format"] != 1:
+            raise DamagedError(
+                f"{path} was edited, or written by another format: its checksum is not the recorded one."
+            )
+    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise DamagedError(f"{path} cannot be read: it was cut or edited.") from error
+    return data
+
+
+def read_experiment(record: dict[str, Any]) -> tuple[Experiment, tuple[int, ...]]:
+    """The experiment and its seeds."""
+    return from_data(record["experiment"]), tuple(record["seeds"])
+
+
+def _number(value: Any) -> float | None:
+    """The shortest decimal that reads back as the same float32; null where it is not a number."""
+    return float(str(np.float32(value))) if np.isfinite(value) else None
+
+
+def log_rounds(arm: Path, first: int, metrics: dict[str, np.ndarray], seeds: tuple[int, ...]) -> None:
+    """Add the rounds `first, first + 1, ...` to `metrics.jsonl`; metrics are `[R, S, C]` or `[R, S]`."""
+    num_rounds = next(iter(metrics.values())).shape[0]
+    lines = []
+    for r in range(num_rounds):
+        for s, seed in enumerate(seeds):
+            clients = {n: [_number(x) for x in v[r, s]] for n, v in metrics.items() if v.ndim == 3}
+            server = {n: _number(v[r, s]) for n, v in metrics.items() if v.ndim == 2}
+            lines.append(json.dumps({"round": first + r, "seed": seed, "clients": clients, "server": server}))
+    append_lines(arm / "metrics.jsonl", lines)
+
+
+def log_evaluation(arm: Path, round_: int, returns: np.ndarray) -> None:
+    """Add an evaluation `[S, P, M]` to `evaluation.jsonl`."""
+    data = [[[_number(x) for x in policy] for policy in seed] for seed in returns]
+    append_lines(arm / "evaluation.jsonl", [json.dumps({"round": round_, "returns": data})])
+
+
+def is_done(arm: Path) -> bool:
+    """Whether an arm is complete."""
+    return (arm / "done.json").is_file()
+
+
+def latest(arm: Path, experiment: str) -> tuple[Checkpoint | None, list[str]]:
+    """The newest checkpoint that is whole, with logs cut back to it, and a sentence for each one that is not.
+
+    Raises `DamagedError` if there are checkpoints and none is whole. Without any, logs are emptied: the arm starts anew.
+    """
+    found, complaints = checkpoints(arm), []
+    for folder in found:
+        try:
+            checkpoint = read_manifest(folder)
+            if checkpoint.experiment != experiment:
+                raise DamagedError(f"{folder} belongs to another experiment.")
+            if sha256(folder / "state.safetensors") != checkpoint.state_sha256:
+                raise DamagedError(
+                    f"{folder}/state.safetensors was cut or edited: its checksum is not the recorded one."
+                )
+            _check_logs(arm, checkpoint)
+        except (DamagedError, OSError) as error:
+            complaints.append(str(error))
+            continue
+        for name, (length, _) in checkpoint.logs.items():
+            os.truncate(arm / name, length)
+        return checkpoint, complaints
+    if found:
+        raise DamagedError(f"No checkpoint of {arm} is whole, so it cannot be resumed: {complaints[0]}")
+    for name in LOGS:
+        (arm / name).write_bytes(b"")
+    return None, complaints
+
+
+def _check_logs(arm: Path, checkpoint: Checkpoint) -> None:
+    for name, (length, checksum) in checkpoint.logs.items():
+        if (arm / name).stat().st_size < length or sha256(arm / name, length) != checksum:
+            raise DamagedError(f"{arm / name} was cut or edited: its checksum is not the recorded one.")
+
+
+def _read_logs(arm: Path) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """`(metrics, rounds [N], returns [N, S, P, M])`."""
+    try:
+        rows = [json.loads(line) for line in (arm / "metrics.jsonl").read_text().splitlines()]
+        points = [json.loads(line) for line in (arm / "evaluation.jsonl").read_text().splitlines()]
+        rounds = np.array([point["round"] for point in points])
+        returns = np.array([point["returns"] for point in points], dtype=np.float64)
+        num_seeds = len({row["seed"] for row in rows}) or 1
+        metrics = {
+            name: _column([row[kind][name] for row in rows], num_seeds)
+            for kind in ("clients", "server")
+            for name in (rows[0][kind] if rows else ())
+        }
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise DamagedError(f"The logs of {arm} cannot be read: they were cut or edited.") from error
+    return metrics, rounds, returns
+
+
+def _column(values: list[Any], num_seeds: int) -> np.ndarray:
+    array = np.array(values, dtype=np.float64)
+    return array.reshape(-1, num_seeds, *array.shape[1:])
+
+
+def load_run(folder: Path) -> RunResult:
+    """Read a run, complete or not; raises `ValueError` if it is none or holds no evaluation yet."""
+    record = read_record(folder)
+    experiment, seeds = read_experiment(record)
+    results = {}
+    for method, arm in arms(experiment).items():
+        path = folder / "arms" / method
+        if (path / "evaluation.jsonl").is_file() and (path / "evaluation.jsonl").stat().st_size:
+            results[method] = _load_arm(path, arm, seeds)
+    if not results:
+        raise ValueError(f"{folder} holds no evaluation yet, so there is nothing to report: let the run go on first.")
+    values, units = world_values(experiment)
+    return RunResult(experiment.name, title(experiment), record["command"], results, values, units, record)
+
+
+def title(experiment: Experiment) -> str:
+    """The first docstring line of a named experiment, or its name."""
+    from polyfed.experiments import titles
+
+    return titles().get(experiment.name, experiment.name)
+
+
+def _load_arm(path: Path, arm: Experiment, seeds: tuple[int, ...]) -> ArmResult:
+    simulation = Simulation(arm, seeds)
+    metrics, rounds, returns = _read_logs(path)
+    traffic = simulation.traffic()
+    done = json.loads((path / "done.json").read_text()) if is_done(path) else {}
+    some = next(iter(v for v in metrics.values() if v.ndim == 3), np.zeros((0, 1, arm.num_clients)))
+    shape = (some.shape[0], some.shape[1], arm.num_clients)
+    metrics |= {"bytes_up": np.full(shape, traffic.up), "bytes_down": np.full(shape, traffic.down)}
+    return ArmResult(
+        name=arm.method,
+        baseline=arm.method in BASELINES,
+        personal=simulation.personal,
+        rounds=rounds,
+        steps=rounds * arm.local_steps * arm.num_envs,
+        bytes=rounds * arm.num_clients * (traffic.up + traffic.down),
+        policies=simulation.policy_names,
+        environments=simulation.environment_names,
+        returns=returns,
+        metrics=metrics,
+        experiment=to_data(arm),
+        seconds=float(done.get("seconds", 0.0)),
+        compile_seconds=float(done.get("compile_seconds", 0.0)),
+    )

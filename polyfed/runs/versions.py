@@ -1,0 +1,61 @@
+"""On what a run was made: versions and machine, without names of hosts, users or folders."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from typing import Any
+
+import jax
+
+from polyfed import __version__
+from polyfed.devices import num_cores
+
+PACKAGES = ("jax", "jaxlib", "equinox", "optax", "numpy", "gymnasium", "safetensors")
+
+
+def versions() -> dict[str, str]:
+    """Versions that may change a bit of the result."""
+    return {
+        "polyfed": __version__,
+        "python": platform.python_version(),
+        **{package: importlib.metadata.version(package) for package in PACKAGES},
+    }
+
+
+def machine() -> dict[str, Any]:
+    """The kind of machine."""
+    return {
+        "system": platform.system(),
+        "architecture": platform.machine(),
+        "processor": _processor(),
+        "cores": num_cores(),
+        "devices": [f"{device.platform}: {device.device_kind}" for device in jax.devices()],
+    }
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            fields = dict(line.split(":", 1) for line in file.read().split("\n\n")[0].splitlines() if ":" in line)
+    except OSError:
+        return platform.processor()
+    clean = {name.strip(): value.strip() for name, value in fields.items()}
+    return f"{clean.get('model name', '')} (family {clean.get('cpu family', '?')}, model {clean.get('model', '?')})"
+
+
+def differences(recorded: dict[str, Any]) -> list[str]:
+    """What differs between a record and this process such that bits could: `["jax 0.10.1, now 0.10.2"]`."""
+    now = versions()
+    changed = [
+        f"{name} {old}, now {now.get(name, 'missing')}"
+        for name, old in recorded["versions"].items()
+        if now.get(name) != old
+    ]
+    here = machine()
+    changed += [
+        f"{name} {recorded['machine'][name]}, now {here[name]}"
+        for name in ("architecture", "processor")
+        if recorded["machine"].get(name) != here[name]
+    ]
+    return changed
