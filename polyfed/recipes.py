@@ -33,7 +33,7 @@ def fedwb(experiment: Experiment) -> Experiment:
 
 def fedwb_paper_exact(experiment: Experiment) -> Experiment:
     """FedWB as its Algorithm 1 reads, solved exactly: whole layers, paper scale (Pereira and Amini 2025)."""
-    return _federated(experiment, "fedwb-paper-exact", rule=WassersteinBarycenter.paper_exact())
+    return _federated(experiment, "fedwb_paper_exact", rule=WassersteinBarycenter.paper_exact())
 
 
 def fedavgm(experiment: Experiment) -> Experiment:
@@ -59,7 +59,7 @@ def fedprox(experiment: Experiment) -> Experiment:
 
 def local_only(experiment: Experiment) -> Experiment:
     """Every client learns alone: the baseline that federation has to beat."""
-    alone = _federated(experiment, "local-only", rule=LocalOnly())
+    alone = _federated(experiment, "local_only", rule=LocalOnly())
     agent = dataclasses.replace(alone.agent, survival=Survival.everything())
     return dataclasses.replace(alone, agent=agent, transforms=())
 
@@ -87,16 +87,16 @@ def _federated(experiment: Experiment, method: str, **parts: object) -> Experime
 RECIPES: dict[str, Recipe] = {
     "fedavg": fedavg,
     "fedwb": fedwb,
-    "fedwb-paper-exact": fedwb_paper_exact,
+    "fedwb_paper_exact": fedwb_paper_exact,
     "fedavgm": fedavgm,
     "fedadam": fedadam,
     "fedyogi": fedyogi,
     "fedprox": fedprox,
-    "local-only": local_only,
+    "local_only": local_only,
     "pooled": pooled,
 }
 
-BASELINES = ("local-only", "pooled")
+BASELINES = ("local_only", "pooled")
 
 
 def arms(experiment: Experiment) -> dict[str, Experiment]:

@@ -1,4 +1,4 @@
-"""Public checks of the contracts: give your own part to one, it raises `AssertionError` in a sentence where it fails."""
+"""Public checks of the contracts: hand one a part of your own, it raises `AssertionError` where the part fails."""
 
 from __future__ import annotations
 
@@ -15,6 +15,12 @@ from polyfed.types import Metrics, Payload, Update
 _Round = Callable[[AggregationRule, Update], tuple[Payload, Any, Metrics]]
 
 
+def _update(payload: Payload, weight: Any) -> Update:
+    """An update of NumPy arrays."""
+    weight = np.asarray(weight, np.float32)
+    return Update(payload=payload, weight=weight)
+
+
 def _an_update(seed: int, num_clients: int) -> Update:
     """A made-up round in NumPy: parameters and predictions on scales from 1e-3 to 30."""
     random = np.random.default_rng(seed)
@@ -23,8 +29,8 @@ def _an_update(seed: int, num_clients: int) -> Update:
         return (scale * random.normal(size=(num_clients, *shape))).astype(np.float32)
 
     network = {"weight": normal(3, 5, scale=0.3), "bias": normal(15, scale=1e-3), "temperature": normal(scale=1.0)}
-    weight = random.uniform(0.5, 2.0, size=num_clients).astype(np.float32)
-    return Update(payload={"network": network, "predictions": normal(3, 5, scale=30.0)}, weight=weight)
+    payload = {"network": network, "predictions": normal(3, 5, scale=30.0)}
+    return _update(payload, random.uniform(0.5, 2.0, size=num_clients))
 
 
 def _with(update: Update, content: float, where: np.ndarray, weight: Any) -> Update:
@@ -33,7 +39,7 @@ def _with(update: Update, content: float, where: np.ndarray, weight: Any) -> Upd
     def fill(leaf: Any) -> np.ndarray:
         return np.where(where.reshape(-1, *[1] * (leaf.ndim - 1)), np.float32(content), leaf)
 
-    return Update(payload=jax.tree.map(fill, update.payload), weight=np.asarray(weight, np.float32))
+    return _update(jax.tree.map(fill, update.payload), weight)
 
 
 def _rows(tree: Any, clients: Any) -> Any:
@@ -48,8 +54,9 @@ def _round(rule: AggregationRule, update: Update) -> tuple[Payload, Any, Metrics
 
 def _assert_same(actual: Any, expected: Any, sentence: str, tolerance: float = 2e-5) -> None:
     """Raises `AssertionError` with the sentence unless all leaves agree, relative to the largest entry of the leaf."""
-    if jax.tree.structure(actual) != jax.tree.structure(expected):
-        raise AssertionError(f"{sentence} It gave {jax.tree.structure(actual)}, not {jax.tree.structure(expected)}.")
+    given, wanted = str(jax.tree.structure(actual)), str(jax.tree.structure(expected))
+    if given != wanted:
+        raise AssertionError(f"{sentence} It gave {given}, not {wanted}.")
     for one, other in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         one, other = np.asarray(one), np.asarray(other)
         largest = np.max(np.abs(other), initial=0.0, where=np.isfinite(other))
@@ -87,7 +94,7 @@ def _check_clients(rule: AggregationRule, update: Update, compiled: _Round) -> N
     expected = _rows(merged, order) if rule.personal else merged
     _assert_same(compiled(rule, _rows(update, order))[0], expected, f"{name} depends on the order of the clients.")
     for factor in (0.125, 1024.0):
-        scaled = Update(payload=update.payload, weight=update.weight * np.float32(factor))
+        scaled = _update(update.payload, update.weight * factor)
         _assert_same(compiled(rule, scaled)[0], merged, f"{name} depends on the scale of the weights.")
 
     absent = np.isin(np.arange(count), [0, count // 2])
@@ -112,7 +119,7 @@ def _check_consensus(rule: AggregationRule, update: Update, compiled: _Round, to
     _assert_same(merged, jax.tree.map(np.zeros_like, merged), f"{name} does not give zeros when nobody came.", 0.0)
     payload = _rows(update.payload, np.zeros(count, int))
     for weight in (np.ones(count), np.where(np.arange(count) % 3 == 1, 0, update.weight)):
-        merged = compiled(rule, Update(payload=payload, weight=weight.astype(np.float32)))[0]
+        merged = compiled(rule, _update(payload, weight))[0]
         came = np.flatnonzero(weight)
         kept, wanted = (_rows(merged, came), _rows(payload, came)) if rule.personal else (merged, _rows(payload, 0))
         _assert_same(kept, wanted, f"{name} changes payloads that are all equal.", tolerance)

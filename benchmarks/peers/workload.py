@@ -34,7 +34,7 @@ class Work:
     batch: int = 64
     steps: int = 1000  # timed
     warmup: int = 200  # before the clock starts; multiples of `MERGE_EVERY`, both
-    threads: int = 0  # 0: whichever of one and all cores turns out faster
+    threads: int = 0  # 0: time with one and with one per core, report the faster
     seed: int = 0
 
 
@@ -75,7 +75,7 @@ def parse_arguments(description: str, arguments: Sequence[str] | None = None) ->
     parser.add_argument("--batch", type=int, default=Work.batch)
     parser.add_argument("--steps", type=int, default=Work.steps, help="timed environment steps of each client")
     parser.add_argument("--warmup", type=int, default=Work.warmup, help="steps of each client before the clock starts")
-    parser.add_argument("--threads", type=int, default=Work.threads, help="0: the faster of one and all cores")
+    parser.add_argument("--threads", type=int, default=Work.threads, help="0: the faster of one and one per core")
     parser.add_argument("--seed", type=int, default=Work.seed)
     work = Work(**vars(parser.parse_args(arguments)))
     if work.steps < MERGE_EVERY or work.steps % MERGE_EVERY or work.warmup % MERGE_EVERY:
@@ -100,30 +100,24 @@ def seconds_of(function: Callable[[], Any], times: int = 1) -> float:
     return time.perf_counter() - start
 
 
-def faster_thread_count(
-    federation: Federation, set_threads: Callable[[int], None], repeats: int = 2
+def thread_counts(threads: int, set_threads: Callable[[int], None] | None) -> tuple[int, ...]:
+    """What to time with: the number asked for, else one and one per core where that can be changed."""
+    if threads or set_threads is None:
+        return (threads or num_cores(),)
+    return tuple(sorted({1, num_cores()}))
+
+
+def seconds_by_threads(
+    federation: Federation, rounds: int, counts: tuple[int, ...], set_threads: Callable[[int], None] | None
 ) -> dict[int, float]:
-    """Seconds of the best round with one thread and with one per core, tried alternately; leaves the faster one set."""
-    best: dict[int, float] = {}
-    for _ in range(repeats):
-        for count in dict.fromkeys((1, num_cores())):
-            set_threads(count)
-            best[count] = min(best.get(count, float("inf")), seconds_of(federation.round))
-    set_threads(min(best, key=best.__getitem__))
-    return best
-
-
-def choose_threads(
-    federation: Federation, threads: int, set_threads: Callable[[int], None] | None
-) -> tuple[int, dict[int, float] | None]:
-    """Threads to time with, and what was tried to find out (`None` where nothing was)."""
-    if set_threads is None:
-        return threads or num_cores(), None
-    if threads:
-        set_threads(threads)
-        return threads, None
-    tried = faster_thread_count(federation, set_threads)
-    return min(tried, key=tried.__getitem__), tried
+    """Seconds of `rounds` rounds with every number of threads, taking turns round by round."""
+    seconds = dict.fromkeys(counts, 0.0)
+    for _ in range(rounds):
+        for count in counts:
+            if set_threads:
+                set_threads(count)
+            seconds[count] += seconds_of(federation.round)
+    return seconds
 
 
 def time_peer(
@@ -142,7 +136,8 @@ def time_peer(
       make_federation: Builds the peer; its time counts as set-up, never as training.
       work: What to do.
       packages: Distributions whose versions are reported.
-      set_threads: Sets the number of threads at run time; `None` where that is fixed before the import.
+      set_threads: Sets the number of threads at run time; `None` where that is fixed before the import. Where
+        `work.threads` is 0, every number plays all the rounds and the fastest is reported.
       compiles: Whether a compiler runs. `compile_seconds` is then set-up and warm-up less what the same number of
         gradient steps takes at the timed rate; `None` otherwise.
 
@@ -156,18 +151,19 @@ def time_peer(
     federation = make_federation(work)
     seconds_of(federation.round, times=work.warmup // MERGE_EVERY)
     preparation, warm_updates = time.perf_counter() - start, federation.gradient_steps
-    threads, tried = choose_threads(federation, work.threads, set_threads)
 
-    updates_before = federation.gradient_steps
-    seconds = seconds_of(federation.round, times=work.steps // MERGE_EVERY)
+    counts = thread_counts(work.threads, set_threads)
+    tried = seconds_by_threads(federation, work.steps // MERGE_EVERY, counts, set_threads)
     env_steps = work.clients * work.steps
-    if federation.gradient_steps - updates_before != env_steps:
-        done = federation.gradient_steps - updates_before
-        raise RuntimeError(f"{peer} did {done} gradient steps in {env_steps} environment steps; W1 asks for as many.")
+    updates, expected = federation.gradient_steps - warm_updates, env_steps * len(counts)
+    if updates != expected:
+        raise RuntimeError(f"{peer} did {updates} gradient steps in {expected} environment steps; W1 asks for as many.")
+
+    threads, seconds = min(tried.items(), key=lambda item: item[1])
     compile_seconds = max(preparation - warm_updates * seconds / env_steps, 0.0) if compiles else None
     report = line(peer, work, seconds, packages=packages, compile_seconds=compile_seconds, threads=threads)
-    if tried:
-        report["threads_tried"] = {str(k): round(work.clients * MERGE_EVERY / v, 1) for k, v in tried.items()}
+    if len(counts) > 1:
+        report["threads_tried"] = {str(count): round(env_steps / spent, 1) for count, spent in tried.items()}
     return report
 
 

@@ -49,8 +49,11 @@ def moved(start: Array, change: Array) -> Array:
 def _mean_of_leaf(leaf: ArrayLike, shares: Array) -> Array:
     """`weighted_mean` of one leaf `[C, ...]`, shares `[C]` summing to 1 or all 0."""
     leaf = jnp.asarray(leaf)
-    values = leaf.astype(jnp.result_type(leaf.dtype, jnp.float32))
-    shares = shares.astype(values.real.dtype)
+    if jnp.issubdtype(leaf.dtype, jnp.integer):
+        values = leaf.astype(jnp.int64 if leaf.dtype.itemsize == 8 else jnp.int32)  # exact differences, also unsigned
+    else:
+        values = leaf.astype(jnp.result_type(leaf.dtype, jnp.float32))
+        shares = shares.astype(values.real.dtype)
     last = leaf.shape[0] - 1  # the smallest index, not argmax: that is lowered late, when 64-bit types are off again
     heaviest = jnp.min(jnp.where(shares == jnp.max(shares), jnp.arange(leaf.shape[0]), last))
     centre = values[heaviest]
@@ -59,13 +62,13 @@ def _mean_of_leaf(leaf: ArrayLike, shares: Array) -> Array:
         differs = (shares[k] > 0) & (values[k] != centre)
         return change + shares[k] * jnp.where(differs, values[k] - centre, 0)
 
-    change = fold_clients(add, jnp.zeros_like(centre), leaf.shape[0])
+    change = fold_clients(add, jnp.zeros(centre.shape, jnp.result_type(values, shares)), leaf.shape[0])
     if jnp.issubdtype(leaf.dtype, jnp.inexact):
         mean = moved(centre, change)
     elif leaf.dtype == jnp.bool_:
         mean = centre + change > 0.5
     else:
-        mean = leaf[heaviest] + jnp.round(change).astype(jnp.int32)
+        mean = centre + jnp.round(change).astype(centre.dtype)
     return jnp.where(jnp.max(shares) > 0, mean, 0).astype(leaf.dtype)
 
 

@@ -53,6 +53,16 @@ class ServerOptimizer(eqx.Module):
         """
 
 
+def _is_none(leaf: Any) -> bool:
+    """Whether a place of the tree holds no leaf."""
+    return leaf is None
+
+
+def _floating(tree: Payload) -> Payload:
+    """The leaves of floating point, None in the place of others."""
+    return jax.tree.map(lambda leaf: leaf if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) else None, tree)
+
+
 def pseudo_gradient(broadcast: Payload, merged: Payload) -> Payload:
     """`broadcast - merged`, the gradient that the server descends (`-Delta_t`, Reddi et al. 2021, algorithm 2).
 
@@ -73,7 +83,7 @@ def _is_inexact(leaf: ArrayLike) -> bool:
 
 def _like(floating: Payload, tree: Payload) -> Payload:
     """The leaves of `tree` where `floating` has one, None elsewhere."""
-    return jax.tree.map(lambda keep, leaf: None if keep is None else leaf, floating, tree, is_leaf=lambda x: x is None)
+    return jax.tree.map(lambda keep, leaf: None if keep is None else leaf, floating, tree, is_leaf=_is_none)
 
 
 def _descended(broadcast: Payload, merged: Payload, direction: Payload, learning_rate: ArrayLike) -> Payload:
@@ -82,7 +92,7 @@ def _descended(broadcast: Payload, merged: Payload, direction: Payload, learning
     def move(d: Array | None, b: Array, m: Array) -> Array:
         return m if d is None else (jnp.asarray(b) - learning_rate * d).astype(jnp.result_type(m))
 
-    return jax.tree.map(move, direction, broadcast, merged, is_leaf=lambda x: x is None)
+    return jax.tree.map(move, direction, broadcast, merged, is_leaf=_is_none)
 
 
 def _check_ranges(optimizer: ServerOptimizer, positive: tuple[str, ...], fractions: tuple[str, ...]) -> None:
@@ -126,7 +136,7 @@ class ServerSGD(ServerOptimizer):
             return m if gradient is None else jnp.where(rest == 0, m, m + rest * gradient).astype(jnp.result_type(m))
 
         gradient = pseudo_gradient(broadcast, merged)
-        return jax.tree.map(mix, gradient, merged, is_leaf=lambda x: x is None), state
+        return jax.tree.map(mix, gradient, merged, is_leaf=_is_none), state
 
 
 class ServerMomentum(ServerOptimizer):
@@ -151,7 +161,7 @@ class ServerMomentum(ServerOptimizer):
 
     def init(self, broadcast: Payload) -> Any:
         """`m = 0`."""
-        return optax.trace(self.momentum).init(eqx.filter(broadcast, eqx.is_inexact_array_like))
+        return optax.trace(self.momentum).init(_floating(broadcast))
 
     def step(self, state: Any, broadcast: Payload, merged: Payload) -> tuple[Payload, Any]:
         """One step of momentum."""
@@ -161,7 +171,7 @@ class ServerMomentum(ServerOptimizer):
 
 def _adaptive_init(broadcast: Payload, tau: ArrayLike) -> tuple[Payload, Payload]:
     """`(m, v)` before the first round: 0 and `tau^2` (Reddi et al. 2021, algorithm 2: `v_{-1} >= tau^2`)."""
-    floating = eqx.filter(broadcast, eqx.is_inexact_array_like)
+    floating = _floating(broadcast)
     return (
         jax.tree.map(jnp.zeros_like, floating),
         jax.tree.map(lambda b: jnp.full_like(b, jnp.square(tau)), floating),

@@ -1,7 +1,8 @@
 """Interquartile means over seeds with bootstrap intervals (Agarwal et al. 2021, `agarwal2021precipice`).
 
 Scores are returns: higher is better. Seeds are the unit of chance, and every function that draws does so from
-`BOOTSTRAP_SEED`, so the same scores give the same interval. A NaN is never trimmed away: NaN in, NaN out.
+`BOOTSTRAP_SEED`, so the same scores give the same interval. What is not a finite number is never trimmed away: NaN or
+infinity in, NaN out.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class Estimate:
         return self.num_seeds > 1
 
     def __getitem__(self, index: int) -> Estimate:
+        """The estimate of one row."""
         return Estimate(self.value[index], self.low[index], self.high[index], self.num_seeds)
 
 
@@ -95,7 +97,7 @@ def interquartile_mean(scores: np.ndarray, axis: int | None = None) -> np.ndarra
     >>> interquartile_mean(np.array([0.0, 1.0, 2.0, 9.0]))
     array(1.5)
     """
-    scores = np.asarray(scores, float)
+    scores = _finite(scores)
     mean = stats.trim_mean(scores, 0.25, axis=axis)
     return np.where(np.isnan(scores).any(axis=axis), np.nan, mean)
 
@@ -118,7 +120,7 @@ def estimate_iqm(scores: np.ndarray) -> Estimate:
     >>> float(estimate.value), bool(estimate.low < 4.5 < estimate.high)
     (4.5, True)
     """
-    scores = np.asarray(scores, float)
+    scores = _finite(scores)
     columns = [scores[..., column] for column in range(scores.shape[-1])]
     return _bootstrap(columns, _pooled_iqm, CONFIDENCE)
 
@@ -156,7 +158,7 @@ def paired_difference(scores: np.ndarray, baseline: np.ndarray) -> Estimate:
     >>> float(gain.value), bool(gain.low > 0)
     (3.6666666666666665, True)
     """
-    scores, baseline = np.asarray(scores, float), np.asarray(baseline, float)
+    scores, baseline = _finite(scores), _finite(baseline)
     if scores.shape != baseline.shape:
         raise ValueError(
             f"Scores of shape {scores.shape} cannot be paired with a baseline of shape {baseline.shape}: "
@@ -191,8 +193,13 @@ def probability_of_improvement(scores: np.ndarray, baseline: np.ndarray) -> Esti
     >>> float(probability_of_improvement(np.array([[2.0], [3.0]]), np.array([[1.0], [2.0]])).value)
     0.875
     """
-    ours, theirs = (list(np.asarray(x, float).T) for x in (scores, baseline))
+    ours, theirs = (list(_finite(x).T) for x in (scores, baseline))
     return _bootstrap(ours + theirs, _superiority, CONFIDENCE)
+
+
+def _finite(scores: np.ndarray) -> np.ndarray:
+    scores = np.asarray(scores, float)
+    return np.where(np.isfinite(scores), scores, np.nan)
 
 
 def _pooled_iqm(*columns: np.ndarray, axis: int = -1) -> np.ndarray:

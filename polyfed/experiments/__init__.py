@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import runpy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,3 +35,21 @@ def load(name: str) -> Experiment:
     if name not in titles():
         raise ValueError(f"There is no experiment {name!r}: {did_you_mean(name, titles())}")
     return importlib.import_module(f"{__name__}.{name.replace('-', '_')}").EXPERIMENT
+
+
+def load_file(path: Path) -> Experiment:
+    """The `EXPERIMENT` of a user's Python file, which is run as such a file is: with all that it may do.
+
+    Raises:
+      ValueError: There is no such file, or it defines no `EXPERIMENT`.
+    """
+    from polyfed.experiment import Experiment
+
+    if not path.is_file():
+        raise ValueError(f"There is no file {path}: give a Python file, or a name from `polyfed list`.")
+    found = runpy.run_path(str(path)).get("EXPERIMENT")
+    if not isinstance(found, Experiment):
+        raise ValueError(
+            f"{path} defines no EXPERIMENT of type polyfed.experiment.Experiment: assign one to that name."
+        )
+    return found

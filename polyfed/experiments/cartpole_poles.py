@@ -24,7 +24,7 @@ EXPERIMENT = fedwb(
         ),
         num_rounds=100,
         local_steps=200,
-        compare=("fedavg", "local-only", "pooled"),
+        compare=("fedavg", "local_only", "pooled"),
         evaluation=Evaluation(every=10, episodes=10, held_out=Explicit({"half_length": (0.35, 0.75)}), num_held_out=2),
     )
 )

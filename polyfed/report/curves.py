@@ -11,7 +11,7 @@ from polyfed.evaluation import statistics
 from polyfed.evaluation.statistics import Estimate
 from polyfed.report import figures
 from polyfed.report.arms import Entry
-from polyfed.report.figures import GRID, MUTED, Drawing, Style
+from polyfed.report.figures import MUTED, Drawing, Style
 
 MOST_POINTS = 100  # of a line of displacement; of more rounds, the means of blocks
 PREFIX = "displacement/"  # of the metrics that the barycenter reports, one per layer
@@ -103,8 +103,9 @@ def displacement(entry: Entry, name: str) -> Drawing | None:
 
 
 def _band(axes: Any, x: np.ndarray, found: Estimate, style: Style, turn: int) -> Any:
-    """A line with its interval; markers are set apart from line to line so that they do not cover each other."""
+    """A line with its interval, or a point with it; markers are set apart from line to line so that they do not cover each other."""
     points = len(x)
+    x = x * (1 - 0.02 * turn) if points == 1 else x  # single points stand beside each other
     if points == 1 and found.has_interval:
         axes.vlines(x, found.low, found.high, color=style.colour, linewidth=1.2)
     elif found.has_interval:

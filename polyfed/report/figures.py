@@ -35,7 +35,10 @@ _METHODS = [  # colour, dash, marker
     (BLUE, "-", "o"), (VERMILLION, (0, (6, 1.5)), "s"), (GREEN, (0, (5, 1.5, 1, 1.5)), "^"), (PURPLE, (0, (3, 1)), "D"),
     (ORANGE, (0, (8, 1, 1, 1, 1, 1)), "v"), (SKY, (0, (2, 1)), "P"),
 ]  # fmt: skip
-_BASELINES = [(MUTED, (0, (4, 2)), "p"), (INK, (0, (1, 1.3)), "d")]  # local_only, pooled
+_BASELINES = {  # those of further runs by turns
+    True: [(MUTED, (0, (4, 2)), "p"), (MUTED, (0, (9, 2)), "h"), (MUTED, (0, (2, 2)), "8")],  # learning alone
+    False: [(INK, (0, (1, 1.3)), "d"), (INK, (0, (1, 3)), "*"), (INK, (0, (3, 1, 1, 1)), ">")],  # any other
+}
 
 _SETTINGS: dict[str, Any] = {
     "font.family": ["DejaVu Sans"],
@@ -123,15 +126,17 @@ class Drawing:
 
 def styles(of: Sequence[Entry]) -> list[Style]:
     """One style per arm: colours for methods, greys for baselines; after six methods colours recur with other dashes."""
-    found, num_methods = [], 0
+    found, seen = [], {"method": 0, "alone": 0, "other": 0}
     for entry in of:
-        if entry.arm.baseline:
-            found.append(Style(*_BASELINES[0 if entry.arm.name == LOCAL_ONLY else 1]))
-            continue
-        turn, place = divmod(num_methods, len(_METHODS))
-        colour, dash, marker = _METHODS[place]
-        found.append(Style(colour, _METHODS[(place + turn) % len(_METHODS)][1], marker))
-        num_methods += 1
+        alone = entry.arm.name == LOCAL_ONLY
+        kind = ("alone" if alone else "other") if entry.arm.baseline else "method"
+        if kind == "method":
+            turn, place = divmod(seen[kind], len(_METHODS))
+            colour, _, marker = _METHODS[place]
+            found.append(Style(colour, _METHODS[(place + turn) % len(_METHODS)][1], marker))
+        else:
+            found.append(Style(*_BASELINES[alone][seen[kind] % len(_BASELINES[alone])]))
+        seen[kind] += 1
     return found
 
 

@@ -141,7 +141,7 @@ def _cells(
         x, y = layout.x(column), top + row * ROW
         colour = ramp(share) if known else GRID
         figures.rectangle(axes, x + 0.75, y + 0.75, layout.cell - 1.5, ROW - 1.5, facecolor=colour, linewidth=0)
-        ink = LIGHT_CELL_INK if known and share > 0.58 else DARK_CELL_INK
+        ink = LIGHT_CELL_INK if known and share > 0.66 else DARK_CELL_INK
         axes.text(x + layout.cell / 2, y + ROW / 2 + 0.5, wording.number(float(value), decimals),
                   fontsize=size, color=ink if known else MUTED, ha="center", va="center")  # fmt: skip
 
@@ -161,15 +161,16 @@ def _outline_own(axes: Any, layout: _Layout, entry: Entry, shown: list[int], top
 
 def _fact(axes: Any, layout: _Layout, label: str, row: Sequence[float], y: float) -> None:
     axes.text(layout.gutter - 6, y, label, fontsize=9.5, color=MUTED, ha="right", va="center")
-    for place, column in enumerate(layout.columns):
-        if column < len(row):
-            text = wording.quantity(row[column], "")
-            size = min(9.5, (layout.cell - 3) / (0.62 * len(text)))
-            axes.text(layout.x(place + 0.5), y, text, fontsize=size, color=INK, ha="center", va="center")
+    texts = {
+        place: wording.quantity(row[column], "") for place, column in enumerate(layout.columns) if column < len(row)
+    }
+    size = min(9.5, (layout.cell - 3) / (0.62 * max(map(len, texts.values()), default=1)))
+    for place, text in texts.items():
+        axes.text(layout.x(place + 0.5), y, text, fontsize=size, color=INK, ha="center", va="center")
 
 
 def _unit(unit: str) -> str:
-    return "" if unit in ("", "1") else f" ({wording.clean(unit)})"
+    return f" ({shown})" if (shown := wording.symbol(unit)) else ""
 
 
 def _describe(of: Sequence[Entry], values: list[np.ndarray]) -> str:

@@ -101,8 +101,10 @@ def verdict_section(story: Story) -> Section:
         )
         parts.append(_heading(story, run) + f'<p class="headline">{escape(found.headline)}</p>')
         if said:
-            seeds = wording.count(run[0].num_seeds, "seed")
-            parts.append(lead(f"Differences in final return, paired over {seeds}, with 95 % intervals where there are any:"))
+            several = (
+                f" with 95 % intervals, paired over {run[0].num_seeds} seeds" if run[0].num_seeds > 1 else ", one seed"
+            )
+            parts.append(lead(f"Differences in final return{several}."))
             parts.append(f'<dl class="findings">{said}</dl>')
         parts += [f'<p class="caution">{escape(caution)}</p>' for caution in found.cautions]
         parts.append(_tiles(run))
@@ -117,8 +119,8 @@ def _clause(result: str, text: str) -> str:
 
 
 def _unbroken(text: str) -> str:
-    """Escaped, with every estimate kept on one line with its interval."""
-    return re.sub(r"([+−]?[\d. ]*\d \[[^\]]*\])", r'<span class="nb">\1</span>', escape(text))
+    """Escaped; an estimate is kept on one line with its interval, and a name that ends in a number with that number."""
+    return re.sub(r"([+−]?[\d.]*\d \[[^\]]*\]|[\w-]+-\d+:?)", r'<span class="nb">\1</span>', escape(text))
 
 
 def _tiles(run: list[Entry]) -> str:
@@ -269,7 +271,8 @@ def notes_section(story: Story) -> Section:
         + "; ".join(f"{escape(r[0].run_label)} {r[0].num_seeds}" for r in story.by_run)
         + ". "
         + " ".join(points),
-        "Levels: interquartile mean with a 95 % stratified bootstrap percentile interval (Agarwal et al. 2021). Seeds are "
+        "Levels: interquartile mean, which leaves out the lowest and the highest quarter of all scores (the worst client has "
+        "a column of its own), with a 95 % stratified bootstrap percentile interval (Agarwal et al. 2021). Seeds are "
         "resampled within each environment, as is usual; since the environments of a seed share one federation, the "
         "intervals of averages can be too narrow, and no sentence of the verdict rests on them.",
         "Differences: paired by seed, whole seeds resampled, percentile interval expanded for few seeds (Hesterberg 2015). "

@@ -95,7 +95,7 @@ def gain_table(of: Sequence[Entry]) -> str:
     ]
     rows.append(["Average over clients", *(_judged(average_difference(*pair)) for pair in pairs)])
     rows.append(["Worst client", *(_judged(worst_case_difference(*pair)) for pair in pairs)])
-    return table("Gain over learning alone", ["Client", *(arm_name(entry) for entry, _ in pairs)], rows)
+    return table("Gain over learning alone", ["Client", *(escape(entry.label) for entry, _ in pairs)], rows)
 
 
 def _judged(gain: Estimate) -> str:

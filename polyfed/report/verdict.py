@@ -83,30 +83,37 @@ def headline(label: str, outcomes: Sequence[str], num_seeds: int) -> str:
     """One sentence: how many clients a federated arm helped and hurt.
 
     >>> headline("fedwb", ["helped", "undecided", "helped"], 5)
-    'Federation (fedwb) helped 2 of 3 clients; for 1 client, 5 seeds cannot show a difference.'
+    'Federation (fedwb) helped 2 of 3 clients; 5 seeds cannot show a difference for the other one.'
     >>> headline("fedwb", ["undecided"] * 3, 1)
     'One seed cannot show whether federation (fedwb) helped.'
     """
     total, helped, hurt = len(outcomes), outcomes.count(HELPED), outcomes.count(HURT)
-    unknown = outcomes.count(UNKNOWN)
+    undecided, unknown = outcomes.count(UNDECIDED), outcomes.count(UNKNOWN)
     if num_seeds == 1:
         return f"One seed cannot show whether federation ({label}) helped."
     if num_seeds < FEW_SEEDS:
         return f"{num_seeds} seeds are too few to show whether federation ({label}) helped."
     if unknown == total:
         return f"Whether federation ({label}) helped cannot be said: its returns are not numbers."
-    everyone = "the only client" if total == 1 else f"all {total} clients"
-    whom = {count: f"{count} of {total} clients" for count in range(total)} | {total: everyone}
-    if not helped and not hurt and not unknown:
+    if undecided == total:
         return f"{num_seeds} seeds cannot show that federation ({label}) helped or hurt any client."
-    claims = [f"helped {whom[helped]}"] * bool(helped) + [f"hurt {whom[hurt]}"] * bool(hurt)
-    text = f"Federation ({label}) " + (" and ".join(claims) if claims else "neither helped nor hurt a client for sure")
-    undecided = outcomes.count(UNDECIDED)
-    if undecided:
-        text += f"; for {wording.count(undecided, 'client')}, {num_seeds} seeds cannot show a difference"
-    if unknown:
-        text += f"; for {wording.count(unknown, 'client')}, the returns are not numbers"
+    text = f"Federation ({label}) "
+    if helped and hurt:
+        text += f"helped {helped} of {total} clients and hurt {hurt}"
+    elif helped or hurt:
+        text += ("helped " if helped else "hurt ") + _of_all(helped or hurt, total)
+    else:
+        text += "neither helped nor hurt a client for sure"
+    others = "the other " + ("one" if undecided == 1 else str(undecided)) if helped or hurt else str(undecided)
+    text += f"; {num_seeds} seeds cannot show a difference for {others}" if undecided else ""
+    text += f"; for {wording.count(unknown, 'client')} the returns are not numbers" if unknown else ""
     return text + "."
+
+
+def _of_all(number: int, total: int) -> str:
+    if number < total:
+        return f"{number} of {total} clients"
+    return "the only client" if total == 1 else "both clients" if total == 2 else f"all {total} clients"
 
 
 def verdict(of: Sequence[Entry]) -> Verdict:

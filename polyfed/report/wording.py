@@ -27,11 +27,10 @@ def places(estimates: Iterable[Estimate]) -> int:
     >>> places([_example(431.2, 402.0, 455.0)]), places([_example(0.52, 0.41, 0.6)])
     (0, 2)
     """
-    widths = [abs(float(e.high) - float(e.low)) for e in estimates if e.has_interval]
-    widths = [width for width in widths if math.isfinite(width) and width > 0]
-    if not widths:
-        values = [abs(float(e.value)) for e in estimates]
-        widths = [value / 5 for value in values if math.isfinite(value) and value > 0]
+    known = [e for e in estimates if math.isfinite(float(e.value))]
+    values = [abs(float(e.value)) for e in known]
+    widths = [abs(float(e.high) - float(e.low)) for e in known if e.has_interval]
+    widths = [width for width in widths if width > 1e-6 * max(values)] or [value / 5 for value in values if value > 0]
     return min(4, max(0, 1 - math.floor(math.log10(max(widths))))) if widths else 0
 
 
@@ -104,12 +103,22 @@ def duration(seconds: float) -> str:
 
 
 def quantity(value: float, unit: str) -> str:
-    """A physical value with its unit; `"1"` is the unit of a pure number.
+    """A physical value with its unit.
 
     >>> quantity(0.25, "m"), quantity(2.0, "1")
     ('0.25 m', '2')
     """
-    return f"{value:.3g}".replace("-", MINUS) + ("" if unit in ("", "1") else f" {clean(unit)}")
+    shown = symbol(unit)
+    return f"{value:.3g}".replace("-", MINUS) + (f" {shown}" if shown else "")
+
+
+def symbol(unit: str) -> str:
+    """A unit as it is printed; `"1"` is the unit of a pure number and has no symbol.
+
+    >>> symbol("m/s^2"), symbol("1")
+    ('m/s²', '')
+    """
+    return "" if unit == "1" else clean(unit).replace("^2", "²").replace("^3", "³")
 
 
 def attribute(name: str) -> str:

@@ -14,8 +14,8 @@ import numpy as np
 
 from polyfed.errors import ResumeMismatchError
 from polyfed.experiment import Experiment
-from polyfed.record import digest, to_data
 from polyfed.recipes import arms
+from polyfed.record import digest, to_data
 from polyfed.runs import store
 from polyfed.runs.checkpoint import write_arrays, write_checkpoint
 from polyfed.runs.files import write_json, writing
@@ -43,31 +43,20 @@ class Progress:
 Watch = Callable[[Progress], None]
 
 
-def start(
-    root: Path,
-    experiment: Experiment,
-    seeds: tuple[int, ...],
-    command: str,
-    watch: Watch,
-    checkpoint_seconds: float = 10.0,
-) -> Path:
-    """Run an experiment and all its arms into a new folder.
+def create(root: Path, experiment: Experiment, seeds: tuple[int, ...], command: str = "") -> Path:
+    """Make the folder of a new run; nothing is written if the experiment cannot run.
 
     Args:
       root: Where run folders live.
-      experiment: What to run; checked first, nothing is written if it cannot run.
+      experiment: What to run, with every recipe in its `compare`.
       seeds: One independent repetition each.
       command: What to type to make the run again; recorded.
-      watch: Called after every block.
-      checkpoint_seconds: At least this long between checkpoints of an arm; its end is always one.
 
     Returns:
-      The run folder.
+      The run folder, for `go_on`.
     """
     check(experiment, seeds)
-    folder = store.create(root, experiment, seeds, command)
-    go_on(folder, watch, checkpoint_seconds)
-    return folder
+    return store.create(root, experiment, seeds, command)
 
 
 def check(experiment: Experiment, seeds: tuple[int, ...]) -> None:
@@ -82,6 +71,12 @@ def go_on(folder: Path, watch: Watch, checkpoint_seconds: float = 10.0, force: b
 
     The result is bit for bit that of a run that was never interrupted, given the same machine and versions; where
     those differ, `ResumeMismatchError` is raised unless `force`.
+
+    Args:
+      folder: A run folder.
+      watch: Called after every block.
+      checkpoint_seconds: At least this long between checkpoints of an arm; its end is always one.
+      force: Go on with other versions, or on another machine.
     """
     record = store.read_record(folder)
     if (changed := differences(record)) and not force:
@@ -143,19 +138,23 @@ def blocks(done: int, num_rounds: int, every: int) -> Iterable[int]:
 
 def _finish(path: Path, simulation: Simulation, federation: Any) -> None:
     """Write the final weights per seed, then mark the arm as complete."""
-    experiment, checksums = simulation.experiment, {}
+    clients, checksums = simulation.plan.num_clients, {}
     shares = jax.vmap(simulation.homes.parts.agent.share)(federation.clients.agent)
     for s, seed in enumerate(simulation.seeds):
         folder = path / "weights" / f"seed-{seed}"
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        models = {f"client-{c}": jax.tree.map(lambda x: x[s * simulation.plan.num_clients + c], shares) for c in range(simulation.plan.num_clients)}  # fmt: skip
+        models = {f"client-{c}": _nth(shares, s * clients + c) for c in range(clients)}
         if not simulation.personal:
-            models["global"] = jax.tree.map(lambda x: x[s], federation.server.broadcast)
+            models["global"] = _nth(federation.server.broadcast, s)
         for name, model in models.items():
             checksums[f"seed-{seed}/{name}"] = write_arrays(folder / f"{name}.safetensors", model)
     data = {"seconds": simulation.seconds, "compile_seconds": simulation.compile_seconds, "weights": checksums}
     write_json(path / "done.json", data)
+
+
+def _nth(tree: Any, i: int) -> Any:
+    return jax.tree.map(lambda x: x[i], tree)
 
 
 def weights_checksum(path: Path, name: str) -> str:

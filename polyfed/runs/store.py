@@ -26,8 +26,8 @@ import numpy as np
 from polyfed.errors import BusyError, DamagedError
 from polyfed.evaluation.results import ArmResult, RunResult
 from polyfed.experiment import Experiment
-from polyfed.record import digest, from_data, to_data
 from polyfed.recipes import BASELINES, arms
+from polyfed.record import digest, from_data, to_data
 from polyfed.runs.checkpoint import Checkpoint, checkpoints, read_manifest
 from polyfed.runs.files import append_lines, sha256, sync_folder, write_json, writing
 from polyfed.runs.versions import machine, versions
@@ -131,7 +131,7 @@ def is_done(arm: Path) -> bool:
 def latest(arm: Path, experiment: str) -> tuple[Checkpoint | None, list[str]]:
     """The newest checkpoint that is whole, with logs cut back to it, and a sentence for each one that is not.
 
-    Raises `DamagedError` if there are checkpoints and none is whole. Without any, logs are emptied: the arm starts anew.
+    Raises `DamagedError` if there are checkpoints and none is whole. Without any, logs are emptied: a new start.
     """
     found, complaints = checkpoints(arm), []
     for folder in found:

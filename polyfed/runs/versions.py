@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
+import os
 import platform
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -59,3 +62,17 @@ def differences(recorded: dict[str, Any]) -> list[str]:
         if recorded["machine"].get(name) != here[name]
     ]
     return changed
+
+
+EXTRAS = {"report": "matplotlib", "play": "pygame", "tensorboard": "tensorboard"}
+
+
+def survey(out: Path) -> dict[str, Any]:
+    """What `polyfed check` says: versions, devices, extras, and whether run folders can be written to `out`."""
+    existing = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
+    extras = {
+        extra: "installed" if importlib.util.find_spec(module) else f'missing: pip install "polyfed[{extra}]"'
+        for extra, module in EXTRAS.items()
+    }
+    writable = existing.is_dir() and os.access(existing, os.W_OK)
+    return {**versions(), **machine(), **extras, "write access": "yes" if writable else f"no: {existing}"}

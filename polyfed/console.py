@@ -1,0 +1,129 @@
+"""What a person sees while an experiment runs: a live line in a terminal, one plain line per block elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+import numpy as np
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from polyfed.runs.run import Progress
+
+
+def readable_bytes(number: float) -> str:
+    """Bytes for people, in powers of 1000.
+
+    >>> readable_bytes(18440)
+    '18.4 kB'
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(number) < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} TB"
+
+
+def readable_seconds(seconds: float) -> str:
+    """Seconds for people.
+
+    >>> readable_seconds(75)
+    '1 min 15 s'
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes} min {seconds} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+class Monitor:
+    """Shows progress on standard error; use as a context and call it after every block."""
+
+    def __init__(self, quiet: bool = False):
+        self._console = Console(file=sys.stderr, quiet=quiet)
+        self._live = (
+            Live(console=self._console, refresh_per_second=4) if self._console.is_terminal and not quiet else None
+        )
+        self._began = time.monotonic()
+        self._rows: dict[str, tuple[str, ...]] = {}
+        self._done = 0.0  # share of the whole run
+        self._resumed_at: dict[str, int] = {}
+
+    def __enter__(self) -> Monitor:
+        """Start drawing."""
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Stop drawing; what was drawn stays."""
+        if self._live:
+            self._live.stop()
+
+    def __call__(self, progress: Progress) -> None:
+        """Show a block."""
+        if progress.message:
+            self._console.print(f"[yellow]{escape(progress.message)}[/]")
+        self._resumed_at.setdefault(progress.arm, progress.round)
+        for client in diverged(progress):
+            self._console.print(f"[red]{escape(progress.arm)}: client-{client} diverged (its loss is not finite).[/]")
+        if not progress.returns.size:
+            return
+        row = self._row(progress)
+        self._rows[progress.arm] = row
+        if self._live:
+            self._live.update(self._table())
+        else:
+            names = ("round", "average", "worst", "sent", "steps/s", "left")
+            self._console.print(
+                f"{row[0]:<12} " + "  ".join(f"{n} {v}" for n, v in zip(names, row[1:], strict=True)), highlight=False
+            )
+
+    def _row(self, p: Progress) -> tuple[str, ...]:
+        simulation, experiment = p.simulation, p.simulation.experiment
+        deployed = deployed_returns(p)
+        traffic = simulation.traffic()
+        sent = p.round * experiment.num_clients * (traffic.up + traffic.down)
+        steps = (
+            (p.round - self._resumed_at[p.arm]) * experiment.local_steps * experiment.num_clients * experiment.num_envs
+        )
+        rate = steps * len(simulation.seeds) / simulation.seconds if simulation.seconds > 0 else 0.0
+        worst = int(np.argmin(deployed.mean(axis=0)))
+        share = (p.arms.index(p.arm) + p.round / p.num_rounds) / len(p.arms)
+        spent = time.monotonic() - self._began
+        left = readable_seconds(spent * (1 - share) / share) if share > 0 else "?"
+        return (
+            p.arm,
+            f"{p.round}/{p.num_rounds}",
+            f"{deployed.mean():.0f}",
+            f"{deployed.mean(axis=0).min():.0f} (client-{worst})",
+            readable_bytes(sent),
+            f"{rate:,.0f}",
+            left,
+        )
+
+    def _table(self) -> Table:
+        table = Table(caption=f"{readable_seconds(time.monotonic() - self._began)} so far", box=None, pad_edge=False)
+        for name in ("method", "round", "average", "worst", "sent", "steps/s", "left"):
+            table.add_column(name, justify="left" if name in ("method", "worst") else "right")
+        for row in self._rows.values():
+            table.add_row(*map(escape, row))
+        return table
+
+
+def deployed_returns(progress: Progress) -> np.ndarray:
+    """Returns `[S, C]` at every client of the policy that it would use: the global one, or its own."""
+    simulation, clients = progress.simulation, progress.simulation.experiment.num_clients
+    if simulation.personal:
+        return np.stack([progress.returns[:, c, c] for c in range(clients)], axis=-1)
+    return progress.returns[:, simulation.policy_names.index("global"), :clients]
+
+
+def diverged(progress: Progress) -> list[int]:
+    """Clients whose loss was not finite in the last block."""
+    loss = progress.metrics.get("loss")
+    return [] if loss is None else [int(c) for c in np.flatnonzero(~np.isfinite(loss).all(axis=(0, 1)))]

@@ -1,0 +1,85 @@
+"""A film of a learned policy in a client's own world (the only door to Pillow)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from polyfed.checks import in_range, one_of
+from polyfed.errors import DamagedError
+from polyfed.evaluation.trace import trace_episode
+from polyfed.recipes import arms
+from polyfed.runs import store
+from polyfed.runs.checkpoint import from_arrays, read_arrays
+from polyfed.runs.files import writing
+from polyfed.runs.run import weights_checksum
+from polyfed.simulation.simulate import Simulation
+
+
+def film(
+    run: Path,
+    out: Path,
+    *,
+    arm: str = "",
+    client: int = 0,
+    policy: str = "global",
+    seed: int = -1,
+    start: int = 0,
+    fps: int = 50,
+) -> dict[str, Any]:
+    """Film one greedy episode as a GIF.
+
+    Args:
+      run: A run folder whose arm is complete.
+      out: The GIF.
+      arm: Method; the experiment's own if empty.
+      client: Whose world.
+      policy: `"global"`, or `"own"` for the client's.
+      seed: Of the training run; the first if negative.
+      start: Seed of the episode.
+      fps: Frames per second.
+
+    Returns:
+      `{"film", "arm", "policy", "client", "return", "steps"}`.
+    """
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ValueError('A film needs a package that is not installed: pip install "polyfed[play]".') from error
+    from polyfed.environments.gymnasium import render
+
+    experiment, seeds = store.read_experiment(store.read_record(run))
+    methods = arms(experiment)
+    arm = arm or experiment.method
+    one_of("--arm", arm, methods)
+    in_range("--client", client, 0, experiment.num_clients - 1)
+    in_range("--fps", fps, 1, 100, "frames per second")
+    seed = seeds[0] if seed < 0 else seed
+    simulation = Simulation(methods[arm], (seed,))
+    name = (
+        "global" if policy == "global" and not simulation.personal else f"client-{0 if experiment.pooled else client}"
+    )
+    agent, state = _learned(run / "arms" / arm, simulation, f"seed-{seed}/{name}")
+    params = jax.tree.map(
+        lambda x: x[client], experiment.variation.params(experiment.environment, experiment.num_clients)
+    )
+    act = lambda observation: agent.policy(state, observation)  # noqa: E731
+    states, total, steps = trace_episode(experiment.environment, act, params, jax.random.key(start))
+    frames = [Image.fromarray(frame) for frame in render(experiment.environment, params, states)]
+    with writing(out):
+        frames[0].save(out, save_all=True, append_images=frames[1:], duration=round(1000 / fps), loop=0, optimize=True)
+    return {"film": str(out), "arm": arm, "policy": name, "client": client, "return": total, "steps": steps}
+
+
+def _learned(path: Path, simulation: Simulation, name: str) -> tuple[Any, Any]:
+    """The learner and its state with recorded weights; raises `DamagedError` if the file was edited."""
+    agent = jax.tree.map(lambda x: x[0], simulation.homes.parts.agent)
+    state = agent.init(jax.random.key(0), simulation.experiment.environment, 1)
+    file = path / "weights" / f"{name}.safetensors"
+    arrays = read_arrays(file, weights_checksum(path, name))
+    if not arrays:
+        raise DamagedError(f"{file} holds no weights.")
+    return agent, agent.absorb(state, from_arrays(jax.tree.map(jnp.asarray, agent.share(state)), arrays, file))

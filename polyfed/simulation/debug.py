@@ -1,0 +1,78 @@
+"""The same round without compiling: one client after another, every stage watched, the guilty one named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from polyfed.errors import PolyfedError
+from polyfed.runs.checkpoint import leaf_names
+from polyfed.simulation.engine import home, server_key
+from polyfed.simulation.round import Client, client_round, server_round
+from polyfed.simulation.simulate import Simulation
+from polyfed.types import Update
+
+
+class StageError(PolyfedError):
+    """A stage of a round failed; the message names the round, the client and the stage."""
+
+    exit_code = 1
+
+
+def watched(where: str) -> Callable[..., Any]:
+    """A way to run stages that names `where` and the stage when one raises, or gives something that is not finite."""
+
+    def run_stage(name: str, function: Callable[..., Any], *args: Any) -> Any:
+        try:
+            result = function(*args)
+        except Exception as error:
+            raise StageError(f"{where}, stage {name!r}: {type(error).__name__}: {error}") from error
+        model = result[:2] if name == "local update" else result  # its metrics may lack a value, e.g. no episode ended
+        for path, leaf in zip(leaf_names(model), jax.tree.leaves(model), strict=True):
+            values = np.asarray(leaf)
+            if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+                raise StageError(f"{where}, stage {name!r}: {path} is not finite after it.")
+        return result
+
+    return run_stage
+
+
+def debug_rounds(simulation: Simulation, num_rounds: int) -> Iterator[str]:
+    """Run rounds of the first seed uncompiled.
+
+    Yields:
+      A line per client and per server round that went well.
+
+    Raises:
+      StageError: A stage raised or gave a number that is not finite.
+    """
+    plan, homes, parts = simulation.plan, simulation.homes, simulation.parts
+    federation = simulation.init()
+    clients = [_nth(federation.clients, i) for i in range(plan.num_clients)]
+    server = _nth(federation.server, 0)
+    for round_ in range(1, num_rounds + 1):
+        payloads = []
+        for i, client in enumerate(clients):
+            where = f"round {round_}, client-{i}"
+            with jax.disable_jit():
+                own, params, key = home(homes, plan, jnp.int32(i), jnp.int32(round_))
+                broadcast = _nth(server.broadcast, i) if parts.rule.personal else server.broadcast
+                clients[i], payload, metrics = client_round(
+                    own, client, broadcast, (params, key), local_steps=plan.local_steps, run_stage=watched(where)
+                )
+            payloads.append(payload)
+            yield f"{where}: " + ", ".join(f"{name} {float(value):.4g}" for name, value in metrics.items())
+        update = Update(jax.tree.map(lambda *x: jnp.stack(x), *payloads), jnp.ones(plan.num_clients, jnp.float32))
+        where = f"round {round_}, server"
+        with jax.disable_jit():
+            key = server_key(homes.keys[0], jnp.int32(round_))
+            server, metrics = server_round(parts, server, update, key, run_stage=watched(where))
+        yield f"{where}: " + ", ".join(f"{n} {np.asarray(v).round(4).tolist()}" for n, v in metrics.items())
+
+
+def _nth(tree: Client | Any, i: int) -> Any:
+    return jax.tree.map(lambda x: x[i], tree)

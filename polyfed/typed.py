@@ -1,0 +1,84 @@
+"""What is typed at a command line, as values: seeds, numbers per client, worlds, transforms."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+from polyfed.exchange import TRANSFORMS
+from polyfed.naming import did_you_mean
+
+
+def seeds(text: str) -> tuple[int, ...]:
+    """Seeds and ranges of them.
+
+    >>> seeds("0-3,7")
+    (0, 1, 2, 3, 7)
+    """
+    found: list[int] = []
+    for piece in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", piece)
+        if not match:
+            raise ValueError(
+                f"--seeds {text} cannot be read at {piece!r}: give integers and ranges, e.g. 0-9 or 0,3,7."
+            )
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first or last - first > 10_000:
+            raise ValueError(f"--seeds {text} has a range of no or too many seeds, {piece!r}: give e.g. 0-9.")
+        found.extend(range(first, last + 1))
+    return tuple(found)
+
+
+def numbers(text: str, kind: type) -> Any:
+    """One number, or one per client separated by commas.
+
+    >>> numbers("1e-3,5e-4", float)
+    (0.001, 0.0005)
+    """
+    values = tuple(kind(piece) for piece in text.split(","))
+    return values[0] if len(values) == 1 else values
+
+
+def world_values(texts: list[str]) -> tuple[tuple[str, tuple[float, ...]], ...]:
+    """Quantities and their values.
+
+    >>> world_values(["half_length=0.25,0.5", "force=5,10"])
+    (('half_length', (0.25, 0.5)), ('force', (5.0, 10.0)))
+    """
+    pairs = []
+    for text in texts:
+        name, equals, values = text.partition("=")
+        if not equals:
+            raise ValueError(f"{text!r} names no values: write e.g. half_length=0.25,0.5,1.0.")
+        pairs.append((name.strip().replace("-", "_"), tuple(float(v) for v in values.split(","))))
+    return tuple(pairs)
+
+
+def transform(text: str) -> Any:
+    """A transform by its name, with its fields after a colon.
+
+    >>> transform("clip-norm:max_norm=0.5")
+    ClipNorm(max_norm=0.5)
+    """
+    name, _, rest = text.partition(":")
+    known = {kebab(type(part).__name__): part for part in TRANSFORMS}
+    if name not in known:
+        raise ValueError(f"There is no transform {name!r}: {did_you_mean(name, known)}")
+    part, fields = known[name], {}
+    for field in filter(None, rest.split(",")):
+        key, _, value = field.partition("=")
+        names = [f.name for f in dataclasses.fields(part)]
+        if key.replace("-", "_") not in names:
+            raise ValueError(f"{name} has no field {key!r}: {did_you_mean(key, names) if names else 'it has none.'}")
+        fields[key.replace("-", "_")] = float(value)
+    return dataclasses.replace(part, **fields)
+
+
+def kebab(name: str) -> str:
+    """`ClipNorm` as it is typed.
+
+    >>> kebab("ClipNorm")
+    'clip-norm'
+    """
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower()
