@@ -80,7 +80,7 @@ class Monitor:
         else:
             names = ("round", "average", "worst", "sent", "steps/s", "left")
             self._console.print(
-                f"{row[0]:<12} " + "  ".join(f"{n} {v}" for n, v in zip(names, row[1:], strict=True)), highlight=False
+                f"{row[0]:<12} " + "  ".join(f"{n} {v}" for n, v in zip(names, row[1:], strict=True)), highlight=False, soft_wrap=True
             )
 
     def _row(self, p: Progress) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ def _map_numbers(path: str, value: Any, function: Any) -> Any:
         return _replace(value, new)
     if isinstance(value, tuple) and all(is_part(v) for v in value):
         return tuple(_map_numbers(f"{path}[{i}]", v, function) for i, v in enumerate(value))
-    return function(path, value)
+    return None if value is None else function(path, value)
 
 
 def _replace(part: Any, new: dict[str, Any]) -> Any:

@@ -55,7 +55,7 @@ class DQN(Agent):
     loss: str = eqx.field(default="mse", static=True)  # mse or huber
     learning_rate: float = 1e-3  # Adam's step size
     discount: float = 0.99  # 0 to 1
-    max_grad_norm: float = 10.0  # bound on the global norm of a gradient
+    max_grad_norm: float | None = 10.0  # bound on the global norm of a gradient; none: unbounded
     batch_size: int = eqx.field(default=64, static=True)  # transitions per gradient step
     replay_capacity: int = eqx.field(default=10_000, static=True)  # transitions
     learning_starts: int = 500  # local steps before the first gradient step
@@ -75,7 +75,8 @@ class DQN(Agent):
         in_range("agent.hidden", self.hidden, 1, 2**20, "units")
         in_range("agent.learning_rate", self.learning_rate, 0.0, 10.0)
         in_range("agent.discount", self.discount, 0.0, 1.0)
-        in_range("agent.max_grad_norm", self.max_grad_norm, 1e-12, float("inf"))
+        if self.max_grad_norm is not None:
+            in_range("agent.max_grad_norm", self.max_grad_norm, 1e-12, float("inf"))
         in_range("agent.n_step", self.n_step, 1, 1000, "steps")
         in_range("agent.batch_size", self.batch_size, 1, 2**20, "transitions")
         in_range("agent.updates_per_step", self.updates_per_step, 1, 10_000)
@@ -149,7 +150,8 @@ class DQN(Agent):
         )
 
     def _optimizer(self) -> optax.GradientTransformation:
-        return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optax.adam(self.learning_rate))
+        adam = optax.adam(self.learning_rate)
+        return adam if self.max_grad_norm is None else optax.chain(optax.clip_by_global_norm(self.max_grad_norm), adam)
 
     def _gradient_step(self, state: DQNState, key: PRNGKeyArray) -> tuple[DQNState, Metrics]:
         batch = state.replay.sample(key, self.batch_size, self.discount, self.n_step)

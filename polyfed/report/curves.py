@@ -103,7 +103,7 @@ def displacement(entry: Entry, name: str) -> Drawing | None:
 
 
 def _band(axes: Any, x: np.ndarray, found: Estimate, style: Style, turn: int) -> Any:
-    """A line with its interval, or a point with it; markers are set apart from line to line so that they do not cover each other."""
+    """A line or a point with its interval; markers are set apart from line to line lest they cover each other."""
     points = len(x)
     x = x * (1 - 0.02 * turn) if points == 1 else x  # single points stand beside each other
     if points == 1 and found.has_interval:
@@ -130,7 +130,7 @@ def _dress(axes: Any, title: str, along: str) -> None:
     axes.set_xlim(min(0.0, left + 0.05 * (right - left)), right)
 
 
-def _thousands(value: float, _position: int) -> str:
+def _thousands(value: float, _position: float) -> str:
     """`50k` for 50 000."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:

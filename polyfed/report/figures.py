@@ -1,7 +1,7 @@
 """Drawing for page, paper and screen: the only door to matplotlib.
 
 A figure is laid out in CSS pixels for a column of about 340 px, the width of a phone; on wider screens it is scaled.
-Colours are Okabe and Ito's, told apart also by dash and marker; inlined in the page they follow its light or dark theme.
+Colours are Okabe and Ito's, told apart also by dash and marker; in the page they follow its light or dark theme.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ _THEME = {  # every colour that changes in a dark theme, and the variable of `pa
     INK: "ink", MUTED: "muted", GRID: "grid", PANEL: "panel", BLUE: "blue", VERMILLION: "vermillion", GREEN: "green",
     PURPLE: "purple", ORANGE: "orange", SKY: "sky",
 }  # fmt: skip
-_METHODS = [  # colour, dash, marker
+_METHODS: list[tuple[str, Any, str]] = [  # colour, dash, marker
     (BLUE, "-", "o"), (VERMILLION, (0, (6, 1.5)), "s"), (GREEN, (0, (5, 1.5, 1, 1.5)), "^"), (PURPLE, (0, (3, 1)), "D"),
     (ORANGE, (0, (8, 1, 1, 1, 1, 1)), "v"), (SKY, (0, (2, 1)), "P"),
 ]  # fmt: skip
-_BASELINES = {  # those of further runs by turns
+_BASELINES: dict[bool, list[tuple[str, Any, str]]] = {  # those of further runs by turns
     True: [(MUTED, (0, (4, 2)), "p"), (MUTED, (0, (9, 2)), "h"), (MUTED, (0, (2, 2)), "8")],  # learning alone
     False: [(INK, (0, (1, 1.3)), "d"), (INK, (0, (1, 3)), "*"), (INK, (0, (3, 1, 1, 1)), ">")],  # any other
 }
 
-_SETTINGS: dict[str, Any] = {
+_SETTINGS: Any = {
     "font.family": ["DejaVu Sans"],
     "font.size": 10.5,
     "axes.labelsize": 10.5,
@@ -125,7 +125,7 @@ class Drawing:
 
 
 def styles(of: Sequence[Entry]) -> list[Style]:
-    """One style per arm: colours for methods, greys for baselines; after six methods colours recur with other dashes."""
+    """One style per arm: colours for methods, greys for baselines; after six methods colours recur, dashes do not."""
     found, seen = [], {"method": 0, "alone": 0, "other": 0}
     for entry in of:
         alone = entry.arm.name == LOCAL_ONLY
@@ -160,7 +160,7 @@ def canvas(height: float, width: float = WIDTH, constrained: bool = True) -> Ite
             'The report draws with matplotlib, which is missing: pip install "polyfed[report]".'
         ) from error
     with matplotlib.rc_context(_SETTINGS):
-        yield Figure(figsize=(width / 72, height / 72), dpi=72, layout="constrained" if constrained else "none")
+        yield Figure(figsize=(width / 72, height / 72), dpi=72, layout="constrained" if constrained else None)
 
 
 def finish(figure: Figure, name: str, title: str, description: str) -> Drawing:

@@ -16,7 +16,6 @@ from polyfed.report.verdict import average_difference, gains, worst_case_differe
 
 ROW = 15  # px between two arms of one client
 MOST = 24  # clients shown; of more, evenly spaced ones
-"""Where a client's name is written: above its points, so that a phone's width is left to the intervals."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +52,7 @@ def gain_over_learning_alone(of: Sequence[Entry], styles: Sequence[Style], name:
             y += ROW
             points.append(_Point(y, estimate, style))
         y += 1.6 * ROW
-    labels = [entry.label for entry, _, _ in pairs]
+    labels = [wording.clean(entry.arm.name) for entry, _, _ in pairs]
     with figures.canvas(y + 58 + figures.legend_height(labels)) as figure:
         axes = _rows(figure, points, y)
         axes.axvline(0, color=INK, linewidth=1)
@@ -61,11 +60,12 @@ def gain_over_learning_alone(of: Sequence[Entry], styles: Sequence[Style], name:
             _row_label(axes, place, text)
         axes.set_xlabel("return over learning alone")
         figures.legend(figure, [_key(axes, style) for _, style, _ in pairs], labels)
-        described = "; ".join(
-            f"{label}: " + ", ".join(f"{e.label} {wording.estimate(x, sign=True)}" for (e, _, _), x in zip(pairs, xs))  # noqa: B905
-            for label, xs in rows
-        )
+        described = "; ".join(f"{row}: {_list(labels, estimates)}" for row, estimates in rows)
         return figures.finish(figure, name, f"Gain over learning alone: {first.run.name}", described + ".")
+
+
+def _list(labels: Sequence[str], estimates: Sequence[Estimate]) -> str:
+    return ", ".join(f"{a} {wording.estimate(e, sign=True)}" for a, e in zip(labels, estimates, strict=True))
 
 
 def average_and_worst(of: Sequence[Entry], styles: Sequence[Style]) -> Drawing:
@@ -125,5 +125,6 @@ def _key(axes: Any, style: Style, hollow: bool = False) -> Any:
 
 
 def _row_label(axes: Any, y: float, text: str) -> None:
+    """A name above its points, not beside them, so that a phone's width is left to the intervals."""
     axes.text(0.0, y, text, transform=axes.get_yaxis_transform(), fontsize=10, color=INK, va="center",
               bbox={"facecolor": PANEL, "edgecolor": "none", "pad": 1.5})  # fmt: skip

@@ -11,8 +11,9 @@ from pathlib import Path
 from polyfed.evaluation.results import RunResult
 from polyfed.report import wording
 from polyfed.report.arms import entries
+from polyfed.report.blocks import Section, Story
 from polyfed.report.figures import Drawing
-from polyfed.report.sections import SECTIONS, Section, Story
+from polyfed.report.sections import SECTIONS
 from polyfed.report.tables import escape
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # the browser itself refuses scripts and every request

@@ -95,7 +95,7 @@ def gain_table(of: Sequence[Entry]) -> str:
     ]
     rows.append(["Average over clients", *(_judged(average_difference(*pair)) for pair in pairs)])
     rows.append(["Worst client", *(_judged(worst_case_difference(*pair)) for pair in pairs)])
-    return table("Gain over learning alone", ["Client", *(escape(entry.label) for entry, _ in pairs)], rows)
+    return table("Gain over learning alone", ["Client", *(escape(entry.arm.name) for entry, _ in pairs)], rows)
 
 
 def _judged(gain: Estimate) -> str:
@@ -106,10 +106,11 @@ def _judged(gain: Estimate) -> str:
 
 def head_to_head(of: Sequence[Entry]) -> str:
     """The first method against every other on the same seeds and worlds; empty where there is none."""
-    first, *others = methods(of) or [None]
-    rivals = [other for other in others if first is not None and comparable(first, other)]
-    if first is None or not rivals:
+    federated = methods(of)
+    rivals = [other for other in federated[1:] if comparable(federated[0], other)]
+    if not rivals:
         return ""
+    first = federated[0]
     rows = []
     for other in rivals:
         better = statistics.probability_of_improvement(first.final, other.final)

@@ -162,8 +162,8 @@ def _against_learning_alone(entry: Entry, alone: Entry) -> Finding:
         (key, opening + wording.listing(by_outcome[key], 4)) for key, opening in openings.items() if key in by_outcome
     ]
     average, worst = average_difference(entry, alone), worst_case_difference(entry, alone)
-    both = f"average over clients {wording.estimate(average, sign=True)}, worst client {wording.estimate(worst, sign=True)}"
-    clauses.append(("", both))
+    average_text, worst_text = (wording.estimate(found, sign=True) for found in (average, worst))
+    clauses.append(("", f"average over clients {average_text}, worst client {worst_text}"))
     return f"{wording.clean(entry.arm.name)} against learning alone", tuple(clauses)
 
 

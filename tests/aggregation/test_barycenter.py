@@ -1,0 +1,211 @@
+"""FedWB's fusion: what it keeps, what it refuses, where it equals the mean, and that it runs anywhere JAX does."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from polyfed.aggregation import WassersteinBarycenter, WeightedMean, fuse_rows
+from polyfed.types import Update
+
+SAFE, PAPER = WassersteinBarycenter.safe(), WassersteinBarycenter.paper_exact()
+
+
+def fused(rows, weights=None, **settings):
+    rows = np.asarray(rows, np.float32)
+    return np.asarray(fuse_rows(rows, np.ones(len(rows), np.float32) if weights is None else weights, **settings)[0])
+
+
+def near_agents(num_clients, *shape, noise=0.1, seed=0):
+    random = np.random.default_rng(seed)
+    base = random.normal(size=shape)
+    return (base + noise * random.normal(size=(num_clients, *shape))).astype(np.float32)
+
+
+def naive_algorithm_1(vectors):
+    """Algorithm 1 of Pereira & Amini (2025), line by line in float64: sort all CDF values, average blocks of K."""
+    vectors = vectors.astype(np.float64)
+    minima = vectors.min(1, keepdims=True)
+    masses = (vectors - minima).sum(1, keepdims=True)
+    cdf = np.cumsum((vectors - minima) / masses, axis=1)[:, :-1]
+    blocks = np.sort(cdf, axis=None).reshape(-1, len(vectors)).mean(1)
+    return np.diff(blocks, prepend=0.0, append=1.0) * masses.mean() + minima.mean()
+
+
+@pytest.mark.parametrize("scale", ["mass", "paper"])
+@pytest.mark.parametrize("num_bins", [1, 2, 1000])
+def test_equal_agents_come_back_bit_for_bit(num_bins, scale):
+    random = np.random.default_rng(num_bins)
+    row = (random.normal(size=num_bins) * 10.0 ** random.uniform(-12, 3, num_bins)).astype(np.float32)
+    row[0] = -0.0
+    for present in (1, 2, 3, 7, 10):
+        rows = np.broadcast_to(row, (10, 1, num_bins))
+        for weights in (np.ones(10, np.float32), random.uniform(0.1, 1, 10).astype(np.float32)):
+            result = fused(rows, np.where(np.arange(10) < present, weights, 0), scale=scale)
+            np.testing.assert_array_equal(result[0].view(np.uint32), row.view(np.uint32))
+
+
+@pytest.mark.parametrize("num_clients", [1, 3])
+def test_equal_agents_come_back_also_when_nobody_is_absent(num_clients):
+    rows = np.broadcast_to(near_agents(1, 1, 500), (num_clients, 1, 500))
+    for settings in ({}, {"grid": "nearest"}, {"power": 1}):
+        np.testing.assert_array_equal(fused(rows, **settings), rows[0])
+
+
+def test_a_large_layer_agrees_with_float64_and_equal_ones_stay():
+    """Float32 cumulative sums would be off by 0.1 to 0.5 standard deviations here."""
+    vectors = near_agents(10, 100_000, noise=0.01)
+    expected = naive_algorithm_1(vectors)
+    result = fused(vectors[:, None], scale="paper")[0]
+    error = np.sqrt(np.mean((result - expected) ** 2)) / expected.std()
+    assert error < 1e-6
+    same = np.broadcast_to(vectors[:1, None], (10, 1, 100_000))
+    np.testing.assert_array_equal(fused(same, scale="paper"), same[0])
+
+
+def test_agrees_with_algorithm_1_line_by_line():
+    for num_clients, num_bins, noise in ((2, 40, 1.0), (5, 40, 0.1)):
+        vectors = near_agents(num_clients, num_bins, noise=noise)
+        np.testing.assert_allclose(fused(vectors[:, None], scale="paper")[0], naive_algorithm_1(vectors), atol=2e-6)
+
+
+def test_where_nothing_crosses_mass_scale_is_the_mean():
+    weight = near_agents(5, 8, 16, noise=1e-3)
+    weight[:, :, 0] = -5  # the empty position at the border, where no mass has to jump over it
+    update = Update(payload={"weight": weight, "bias": near_agents(5, 8)}, weight=np.float32([1, 2, 0, 3, 4]))
+    merged, _, metrics = SAFE.aggregate((), update)
+    mean, _, _ = WeightedMean().aggregate((), update)
+    assert metrics["displacement/weight"] == 1
+    np.testing.assert_allclose(merged["weight"], mean["weight"], rtol=1e-6)
+    np.testing.assert_array_equal(merged["bias"], mean["bias"])
+
+
+@pytest.mark.parametrize("scale", ["mass", "paper"])
+def test_follows_a_change_of_scale_and_each_agents_own_offset(scale):
+    rows = near_agents(5, 2, 40, noise=1.0)
+    offsets = np.random.default_rng(1).normal(size=(5, 1, 1)).astype(np.float32)
+    changed = fused(4 * rows + offsets, scale=scale)
+    np.testing.assert_allclose(changed, 4 * fused(rows, scale=scale) + offsets.mean(0), atol=2e-5)
+
+
+def test_one_outlier_blows_up_the_paper_scale_and_not_the_mass_scale():
+    rows = near_agents(2, 1, 1000, noise=0.01) * 0.05
+    before = {scale: fused(rows, scale=scale)[0, 1:].std() for scale in ("mass", "paper")}
+    rows[0, 0, 500] = -10.0
+    keep = np.abs(np.arange(1000) - 500) > 2
+    after = {scale: fused(rows, scale=scale)[0, keep].std() for scale in ("mass", "paper")}
+    assert after["paper"] > 5 * before["paper"]
+    assert after["mass"] < 1.5 * before["mass"]
+
+
+@pytest.mark.parametrize("scale", ["mass", "paper"])
+def test_constant_rows_have_no_say_in_the_shape(scale):
+    constants = np.broadcast_to(np.float32([1.0, 4.0]).reshape(2, 1, 1), (2, 3, 6))
+    np.testing.assert_allclose(fused(constants, scale=scale), 2.5)
+    np.testing.assert_array_equal(fused(0 * constants, scale=scale), 0)
+    mixed = constants.copy()
+    mixed[0, 0] = np.float32([1, 1, 3, 1, 1, 2])  # mass 3, minimum 1, beside a constant 4
+    np.testing.assert_allclose(fused(mixed, scale=scale)[0], 0.5 * (mixed[0, 0] - 1) + 2.5, rtol=1e-6)
+
+
+def test_a_nan_that_came_stays_in_its_row():
+    rows = near_agents(3, 4, 6)
+    rows[1, 2, 3] = np.nan
+    result = fused(rows)
+    assert np.isnan(result[2]).all()
+    assert np.isfinite(np.delete(result, 2, axis=0)).all()
+
+
+def test_leaves_of_every_kind():
+    payload = {
+        "layers": [{"weight": near_agents(4, 6, 5), "bias": near_agents(4, 6)}],
+        "filter": near_agents(4, 3, 2, 3, 3),
+        "temperature": near_agents(4),
+        "steps": np.arange(4),
+        "mask": np.array([True, True, True, False]),
+        "half": near_agents(4, 2, 8).astype(np.float16),
+        "empty": np.zeros((4, 0, 3), np.float32),
+    }
+    update = Update(payload=payload, weight=np.ones(4, np.float32))
+    for rule, names in (
+        (SAFE, {"layers.0.weight", "filter", "half"}),
+        (PAPER, {"layers.0.weight", "layers.0.bias", "filter", "half", "temperature"}),
+    ):
+        merged, metrics = jax.eval_shape(lambda u, rule=rule: rule.aggregate((), u)[::2], update)
+        assert set(metrics) == {f"displacement/{name}" for name in names}
+        assert {(leaf.shape, leaf.dtype) for leaf in metrics.values()} == {((), np.dtype(np.float32))}
+        expected = jax.tree.map(lambda sent: jax.ShapeDtypeStruct(sent.shape[1:], jnp.asarray(sent).dtype), payload)
+        assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), merged) == jax.tree.map(
+            lambda leaf: (leaf.shape, leaf.dtype), expected
+        )
+
+
+def test_a_bare_array_and_an_equinox_network_have_names():
+    import equinox as eqx
+
+    bare = Update(payload=near_agents(2, 3, 4), weight=np.ones(2, np.float32))
+    names = lambda update: set(jax.eval_shape(lambda u: SAFE.aggregate((), u)[2], update))  # noqa: E731
+    assert names(bare) == {"displacement"}
+    keys = jax.random.split(jax.random.key(0))
+    networks = eqx.filter_vmap(lambda key: eqx.nn.MLP(3, 2, 4, 1, key=key))(keys)
+    parameters = eqx.filter(networks, eqx.is_array)
+    update = Update(payload=parameters, weight=np.ones(2, np.float32))
+    assert names(update) == {"displacement/layers.0.weight", "displacement/layers.1.weight"}
+
+
+def test_rows_are_the_outputs_and_layers_are_read_row_by_row():
+    weight = near_agents(3, 2, 7, noise=1.0)
+    update = Update(payload=weight, weight=np.ones(3, np.float32))
+    one = np.stack([fused(weight[:, i : i + 1])[0] for i in range(2)])
+    np.testing.assert_allclose(SAFE.aggregate((), update)[0], one, atol=1e-6)
+    layer = WassersteinBarycenter(granularity="layer")
+    np.testing.assert_allclose(
+        layer.aggregate((), update)[0].reshape(-1), fused(weight.reshape(3, 1, 14))[0], atol=1e-6
+    )
+
+
+def experiment(key, rounds=3):
+    """A few rounds of drift and fusion, as the engine compiles them: `[rounds, 4, 9]` and the metrics."""
+
+    def body(model, key):
+        stacked = model + 0.3 * jax.random.normal(key, (5, *model.shape))
+        merged, _, metrics = SAFE.aggregate((), Update(payload=stacked, weight=jnp.array([1.0, 2.0, 0.0, 1.0, 0.5])))
+        return merged, (merged, metrics)
+
+    return jax.lax.scan(body, jnp.zeros((4, 9)), jax.random.split(key, rounds))[1]
+
+
+def test_float64_inside_survives_jit_scan_vmap_and_shard_map():
+    keys = jax.random.split(jax.random.key(0), 2 * jax.device_count())
+    compiled = jax.jit(jax.vmap(experiment))(keys)
+    mesh = jax.make_mesh((jax.device_count(),), ("seeds",))
+    seeds = jax.sharding.PartitionSpec("seeds")
+    spread = jax.device_put(keys, jax.sharding.NamedSharding(mesh, seeds))
+    sharded = jax.jit(jax.shard_map(jax.vmap(experiment), mesh=mesh, in_specs=seeds, out_specs=seeds))(spread)
+    assert {leaf.dtype for leaf in jax.tree.leaves(compiled)} == {np.dtype(np.float32)}
+    for seed, key in enumerate(keys[:2]):
+        model = np.zeros((4, 9), np.float32)
+        for i, k in enumerate(jax.random.split(key, 3)):
+            stacked = model + 0.3 * np.asarray(jax.random.normal(k, (5, 4, 9)))
+            model = fused(stacked, np.float32([1, 2, 0, 1, 0.5]))
+            np.testing.assert_allclose(compiled[0][seed, i], model, atol=1e-5)
+    for one, other in zip(jax.tree.leaves(sharded), jax.tree.leaves(compiled), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_float64_in_gives_float64():
+    with jax.enable_x64(True):
+        rows = near_agents(5, 1, 40).astype(np.float64)
+        result, bins = fuse_rows(rows, np.ones(5), scale="paper")
+        assert result.dtype == bins.dtype == np.float64
+        np.testing.assert_allclose(result[0], naive_algorithm_1(rows[:, 0]), atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("granularity", "tensor"), ("scale", "max"), ("grid", "lp"), ("bias", "skip"), ("power", 3)]
+)
+def test_check_refuses_what_it_does_not_know(field, value):
+    with pytest.raises(ValueError, match=f"{field} {value!r}.*Use "):
+        WassersteinBarycenter(**{field: value}).check()
+    SAFE.check()
+    PAPER.check()
