@@ -33,16 +33,17 @@ def fold_clients(step: Callable[[int | Array, Carry], Carry], start: Carry, num_
       >>> fold_clients(lambda k, total: total + stacked[k], jnp.zeros(2), 2).tolist()
       [4.0, 6.0]
     """
-    carry = start
-    looped = num_clients // _UNROLLED if num_clients >= 2 * _UNROLLED else 0
+    head = min(
+        num_clients, num_clients % _UNROLLED or _UNROLLED
+    )  # before the loop: its carry is then of its final type
 
     def many(i: Array, carry: Carry) -> Carry:
         for j in range(_UNROLLED):
-            carry = step(i * _UNROLLED + j, carry)
+            carry = step(head + i * _UNROLLED + j, carry)
         return carry
 
-    if looped:
-        carry = lax.fori_loop(0, looped, many, carry)
-    for k in range(looped * _UNROLLED, num_clients):
+    carry = start
+    for k in range(head):
         carry = step(k, carry)
-    return carry
+    looped = (num_clients - head) // _UNROLLED
+    return lax.fori_loop(0, looped, many, carry) if looped else carry

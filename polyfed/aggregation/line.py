@@ -59,20 +59,19 @@ def _sorted_events(levels: Array, shares: Array) -> tuple[Array, Array, Array]:
     return (keys >> tag_bits).astype(jnp.float64) / unit, share, jnp.cumsum(share)
 
 
-def _block_means(levels: Array, shares: Array, total: Array, mean: Array) -> Array:
-    """Mean of each block of the pooled levels minus `mean`, `[n - 1]`; block i has the share `i total .. (i+1) total`.
+def _block_means(levels: Array, shares: Array, total: Array) -> Array:
+    """Weighted mean of each block of the pooled levels, `[n - 1]`; block i has the share `i total .. (i+1) total`.
 
     Summed in whole units of `2^-60`, so the result is the same in whatever order a device adds.
     """
     num_blocks = levels.shape[1]
     level, share, until = _sorted_events(levels, shares)
     since = until - share
-    block = jnp.minimum(since // total, num_blocks - 1)
+    block = jnp.minimum(lax.div(since, jnp.broadcast_to(total, since.shape)), num_blocks - 1)
     here = jnp.minimum(share, (block + 1) * total - since)  # the rest falls into the next block
 
     def block_sums(part: Array, block: Array) -> Array:
-        beyond = part.astype(jnp.float64) / total * (level - mean[block])
-        units = jnp.round(beyond * 2.0**60).astype(jnp.int64)
+        units = jnp.round(part.astype(jnp.float64) / total * level * 2.0**60).astype(jnp.int64)
         return jax.ops.segment_sum(units, block, num_blocks, indices_are_sorted=True)
 
     units = block_sums(here, block) + block_sums(share - here, jnp.minimum(block + 1, num_blocks - 1))
@@ -111,7 +110,7 @@ def _moved_mass(levels: Array, weights: Array, grid: Grid, power: int) -> Array:
         if grid == "nearest":
             beyond, same = _block_medians(levels, shares, total) - mean, same & (low == high)
         else:
-            beyond = _block_means(levels, shares, total, mean)
+            beyond = _block_means(levels, shares, total) - mean
     beyond = jnp.where(same | ~jnp.any(shares > 0), 0, beyond)
     return jnp.diff(beyond, prepend=0.0, append=0.0)
 

@@ -91,7 +91,7 @@ def unbroken(text: str) -> str:
     >>> unbroken("client-2: +31 [12, 50]")
     '<span class="nb">client-2:</span> <span class="nb">+31 [12, 50]</span>'
     """
-    whole = r"([+−]?[\d.]*\d \[[^\]]*\]|\[[^\]]*\]|[\w-]+-\d+:?)"
+    whole = r"([+−]?[\d.\u202f]*\d \[[^\]]*\]|\[[^\]]*\]|[\w-]+-\d+:?)"
     return re.sub(whole, r'<span class="nb">\1</span>', escape(text))
 
 

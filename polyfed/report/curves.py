@@ -127,7 +127,8 @@ def _dress(axes: Any, title: str, along: str) -> None:
     axes.tick_params(axis="y", length=0)
     axes.locator_params(axis="x", nbins=6)
     left, right = axes.get_xlim()
-    axes.set_xlim(min(0.0, left + 0.05 * (right - left)), right)
+    nothing = all(np.ptp(line.get_xdata()) == 0 == line.get_xdata()[-1] for line in axes.lines)
+    axes.set_xlim(0.0 if nothing else min(0.0, left + 0.05 * (right - left)), 1.0 if nothing else right)
 
 
 def _thousands(value: float, _position: float) -> str:

@@ -33,6 +33,17 @@ def write_report(runs: Sequence[RunResult], path: Path, figures: Path | None = N
     Raises:
       ImportError: matplotlib is not installed.
       ValueError: There is nothing to report.
+
+    >>> import numpy as np
+    >>> from polyfed.evaluation.results import ArmResult
+    >>> arm = ArmResult("fedavg", baseline=False, personal=False, rounds=np.arange(3), steps=100 * np.arange(3),
+    ...     bytes=7000 * np.arange(3), policies=("global",), environments=("client-0",), returns=np.ones((3, 2, 1, 1)),
+    ...     metrics={}, experiment={"rounds": 2}, seconds=1.0, compile_seconds=0.5)
+    >>> run = RunResult("tiny", "A cart-pole", "polyfed run tiny", {"fedavg": arm}, worlds={}, units={}, record={})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_report([run], Path(folder) / "report.html")
+    ...     sorted(path.name for path in Path(folder).iterdir())
+    ['report-figures', 'report.html']
     """
     if not any(run.arms for run in runs):
         raise ValueError(

@@ -77,6 +77,9 @@ def gains_section(story: Story) -> Section | None:
         "Final return minus that of the same client learning alone with the same seed. An interval that crosses the "
         "line at zero shows no difference; ▲ and ▼ mark those that do, given enough seeds."
     )
+    most = max(len(entry.client_columns) for entry in story.entries)
+    if most > forest.MOST:
+        text += lead(f"Of {most} clients, the figure shows {forest.MOST}, evenly spaced.")
     body, drawings = "", []
     for run, name in zip(story.by_run, story.file_names("gains"), strict=True):
         drawing = forest.gain_over_learning_alone(run, story.looks(run), name)
@@ -117,11 +120,14 @@ def communication_section(story: Story) -> Section:
 
 def notes_section(story: Story) -> Section:
     """What the numbers mean, and what they do not."""
-    trained = int(np.sum(np.asarray(story.entries[0].arm.rounds) > 0)) or 1
+    trained = int(np.sum(np.asarray(story.entries[0].arm.rounds) > 0))
+    window = -(-trained // 4)
     counts = "; ".join(f"{escape(run[0].run_label)} {run[0].num_seeds}" for run in story.by_run)
     notes = [
-        f"Seeds: {counts}. {trained} evaluation points after round 0, of which the last {-(-trained // 4)} make the "
-        "final window.",
+        f"Seeds: {counts}. Evaluated {trained} times after round 0; the last {window} of them make the final window, "
+        f"the first {window} the early one."
+        if trained
+        else f"Seeds: {counts}. Evaluated before training only.",
         "Levels: interquartile mean, which leaves out the lowest and the highest quarter of all scores (the worst "
         "client has a column of its own), with a 95 % stratified bootstrap percentile interval (Agarwal et al. 2021). "
         "Seeds are resampled within each environment, as is usual; since the environments of a seed share one "
@@ -152,11 +158,13 @@ def settings_section(story: Story) -> Section:
     return Section("settings", "Settings", body)
 
 
-def again_section(story: Story) -> Section:
+def again_section(story: Story) -> Section | None:
     """The command that makes it again."""
+    known = [run for run in story.by_run if run[0].run.command]
+    if not known:
+        return None
     body = lead("One click selects the whole command.") + "".join(
-        heading(story, run) + f'<pre tabindex="0"><code>{escape(run[0].run.command)}</code></pre>'
-        for run in story.by_run
+        heading(story, run) + f'<pre tabindex="0"><code>{escape(run[0].run.command)}</code></pre>' for run in known
     )
     return Section("again", "Make it again", body)
 

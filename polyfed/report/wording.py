@@ -35,14 +35,15 @@ def places(estimates: Iterable[Estimate]) -> int:
 
 
 def number(value: float, decimals: int, sign: bool = False) -> str:
-    """A number with a true minus sign, or a dash where there is none.
+    """A number with a true minus sign, or a dash where there is none; from five digits on in groups of three.
 
-    >>> number(-3.04, 1), number(31.0, 0, sign=True), number(-0.01, 1, sign=True), number(math.nan, 0)
-    ('−3.0', '+31', '0.0', '–')
+    >>> number(-1234.04, 1), number(31.0, 0, sign=True), number(-0.01, 1, sign=True), number(math.nan, 0)
+    ('−1234.0', '+31', '0.0', '–')
     """
     if not math.isfinite(value):
         return MISSING
-    text = f"{abs(value):,.{decimals}f}".replace(",", " ")
+    grouping = "," if abs(value) >= 9999.5 else ""
+    text = f"{abs(value):{grouping}.{decimals}f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
     if not re.search("[1-9]", text):
         return text
     return (MINUS if value < 0 else "+" if sign else "") + text

@@ -7,6 +7,7 @@ import pytest
 
 from polyfed.agents import DQN, Proximal
 from polyfed.environments import CartPole
+from polyfed.leaves import stacked
 from polyfed.types import Trajectory
 
 
@@ -40,17 +41,21 @@ def one_transition(seed):
     )
 
 
+@jax.jit
+def learn(agent, state, step):
+    return agent.learn(state, one_transition(step), jax.random.key(step))[0]
+
+
 def test_a_strong_proximal_term_keeps_a_client_near_the_last_broadcast():
     def trained(strength):
         agent = DQN(hidden=(8,), batch_size=4, replay_capacity=50, learning_starts=1, learning_rate=1e-2)
-        agent = dataclasses.replace(agent, local_terms=(Proximal(strength),))
+        agent = stacked(dataclasses.replace(agent, local_terms=(Proximal(strength),)), None)
         state = agent.init(jax.random.key(0), CartPole(), num_envs=1)
         broadcast = jax.tree.map(lambda x: x + 1.0, agent.share(state))  # far from where the client began
         state = agent.absorb(state, broadcast)
         assert all(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a == b).all()), state.anchor, broadcast)))
-        learn = jax.jit(agent.learn)
         for step in range(60):
-            state, _ = learn(state, one_transition(step), jax.random.key(step))
+            state = learn(agent, state, step)
         gaps = jax.tree.map(lambda a, b: jnp.sum((a - b) ** 2), state.online, broadcast)
         return float(sum(jax.tree.leaves(gaps)))
 

@@ -172,7 +172,8 @@ def experiment(key, rounds=3):
         merged, _, metrics = SAFE.aggregate((), Update(payload=stacked, weight=jnp.array([1.0, 2.0, 0.0, 1.0, 0.5])))
         return merged, (merged, metrics)
 
-    return jax.lax.scan(body, jnp.zeros((4, 9)), jax.random.split(key, rounds))[1]
+    start = 0.0 * jax.random.normal(key, (4, 9))
+    return jax.lax.scan(body, start, jax.random.split(key, rounds))[1]
 
 
 def test_float64_inside_survives_jit_scan_vmap_and_shard_map():

@@ -94,3 +94,14 @@ def test_can_be_differentiated():
         jnp.array([1.0, 2.0, 3.0])
     )
     np.testing.assert_allclose(gradient, np.array([0.25, 0.75, 0]) * 2 * 1.75, rtol=1e-6)
+
+
+def test_many_clients_under_shard_map():
+    mesh = jax.make_mesh((jax.device_count(),), ("seeds",))
+    seeds = jax.sharding.PartitionSpec("seeds")
+    stacked = np.random.default_rng(0).normal(size=(2 * jax.device_count(), 40, 3)).astype(np.float32)
+    weights = np.ones(40, np.float32)
+    sharded = jax.shard_map(jax.vmap(lambda x: weighted_mean(x, weights)), mesh=mesh, in_specs=seeds, out_specs=seeds)(
+        jax.device_put(stacked, jax.sharding.NamedSharding(mesh, seeds))
+    )
+    np.testing.assert_allclose(sharded, stacked.mean(1), atol=1e-6)

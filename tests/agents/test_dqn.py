@@ -1,0 +1,405 @@
+"""DQN against NumPy written out by hand, and on five problems whose action values are known."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from polyfed.agents import DQN, HardUpdate, LinearDecay, Proximal, SoftUpdate
+from polyfed.agents.rollout import local_update, start
+from polyfed.environments import CONTINUOUS_PROBES, FAMILIES, PROBES, CartPole, Discrete, Pendulum, Probe
+from polyfed.environments.probes import CONSTANT_REWARD
+from polyfed.leaves import stacked
+from polyfed.types import Trajectory
+
+SMALL = DQN(hidden=(16,), batch_size=16, replay_capacity=90, learning_starts=10, target_update=HardUpdate(7))
+
+
+def made_up(seed, num_steps, num_envs=1):
+    """Transitions of CartPole's shape that nobody lived through, `[T, E]`, with both kinds of ends."""
+    random = np.random.default_rng(seed)
+    shape = (num_steps, num_envs)
+    return Trajectory(
+        observation=random.normal(size=(*shape, 4)).astype(np.float32),
+        action=random.integers(0, 2, shape).astype(np.int32),
+        reward=random.normal(size=shape).astype(np.float32),
+        next_observation=random.normal(size=(*shape, 4)).astype(np.float32),
+        terminated=random.random(shape) < 0.2,
+        truncated=random.random(shape) < 0.2,
+    )
+
+
+@jax.jit
+def learn(agent, state, trajectory, key):
+    return agent.learn(state, trajectory, key)
+
+
+def taught(agent, num_steps, num_envs=1):
+    """A state after as many steps of learning from made-up transitions."""
+    state = agent.init(jax.random.key(0), CartPole(), num_envs)
+    steps = made_up(0, num_steps, num_envs)
+    for t in range(num_steps):
+        one = jax.tree.map(lambda x, t=t: x[t : t + 1], steps)
+        state, metrics = learn(agent, state, one, jax.random.key(t))
+    return state, metrics
+
+
+def values_of(network, dueling, x):
+    """Naive action values of one observation, float64."""
+
+    def linear(layer, x):
+        return np.asarray(layer.weight, np.float64) @ x + np.asarray(layer.bias, np.float64)
+
+    if not dueling:
+        hidden, out = network.layers
+        return linear(out, np.maximum(linear(hidden, x), 0))
+    x = np.maximum(linear(network.body.layers[0], x), 0)
+    advantage = linear(network.advantage, x)
+    return linear(network.value, x)[0] + advantage - advantage.mean()
+
+
+def naive_loss(agent, state, batch):
+    """Mean loss over the batch, one transition after the other."""
+    total = 0.0
+    for i in range(agent.batch_size):
+        after = np.asarray(batch.next_observation[i], np.float64)
+        aims = values_of(state.target, agent.dueling, after)
+        if agent.double:
+            best = aims[np.argmax(values_of(state.online, agent.dueling, after))]
+        else:
+            best = max(aims)
+        target = float(batch.reward[i]) + float(batch.bootstrap[i]) * best
+        chosen = values_of(state.online, agent.dueling, batch.observation[i])[int(batch.action[i, 0])]
+        error = abs(chosen - target)
+        if agent.loss == "mse":
+            total += error**2
+        else:
+            total += 0.5 * error**2 if error <= 1 else error - 0.5
+    return total / agent.batch_size
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"double": True},
+        {"dueling": True},
+        {"n_step": 3},
+        {"loss": "huber"},
+        {"double": True, "dueling": True, "n_step": 3, "loss": "huber"},
+    ],
+    ids=lambda fields: "+".join(fields) or "plain",
+)
+def test_loss_is_the_naive_td_error(fields):
+    agent = stacked(dataclasses.replace(SMALL, **fields), None)
+    state, _ = taught(agent, num_steps=40)
+    transition, key = made_up(1, 1), jax.random.key(77)
+    expected_batch = state.replay.add(transition).sample(key, agent.batch_size, agent.discount, agent.n_step)
+    _, metrics = learn(agent, state, transition, key)
+    expected = naive_loss(agent, state, expected_batch)
+    assert float(metrics["loss"]) == pytest.approx(expected, rel=1e-4)
+    other = dataclasses.replace(agent, double=not agent.double)
+    assert abs(naive_loss(other, state, expected_batch) - expected) > 1e-3  # online and target disagree by now
+
+
+def test_terminated_steps_have_no_next_value_and_truncated_ones_have():
+    for terminated, truncated in ((True, False), (True, True), (False, True), (False, False)):
+        agent = stacked(SMALL, None)
+        state = agent.init(jax.random.key(0), CartPole(), 1)
+        step = made_up(3, 1)
+        flags = {"terminated": np.full((1, 1), terminated), "truncated": np.full((1, 1), truncated)}
+        step = dataclasses.replace(step, **flags)
+        state = eqx.tree_at(lambda s: s.replay.count, state, jnp.int32(90))  # its ring is full
+        state = eqx.tree_at(lambda s: s.replay, state, state.replay.add(jax.tree.map(lambda x: x.repeat(90, 0), step)))
+        _, metrics = learn(agent, state, step, jax.random.key(0))
+        after = values_of(state.target, False, step.next_observation[0, 0]).max()
+        target = step.reward[0, 0] + (0 if terminated else 0.99 * after)
+        chosen = values_of(state.online, False, step.observation[0, 0])[step.action[0, 0]]
+        assert float(metrics["loss"]) == pytest.approx((chosen - target) ** 2, rel=1e-4)
+
+
+@pytest.mark.parametrize(("loss", "max_grad_norm"), [("mse", 1e9), ("mse", 0.1), ("huber", 1e9)])
+def test_a_gradient_step_is_backpropagation_clipping_and_adam_by_hand(loss, max_grad_norm):
+    fields = {"hidden": (5,), "loss": loss, "max_grad_norm": max_grad_norm, "learning_rate": 0.01, "learning_starts": 1}
+    agent = stacked(dataclasses.replace(SMALL, **fields), None)
+    state = agent.init(jax.random.key(0), CartPole(), 1)
+    weights = [np.asarray(x, np.float64) for layer in state.online.layers for x in (layer.weight, layer.bias)]
+    target = state.target
+    first, second = [np.zeros_like(w) for w in weights], [np.zeros_like(w) for w in weights]
+    for t in range(1, 6):
+        transition, key = made_up(t, 1), jax.random.key(t)
+        batch = state.replay.add(transition).sample(key, agent.batch_size, agent.discount, 1)
+        gradient = [np.zeros_like(w) for w in weights]
+        w1, b1, w2, b2 = weights
+        for i in range(agent.batch_size):
+            x, action = np.asarray(batch.observation[i], np.float64), int(batch.action[i, 0])
+            aim = batch.reward[i] + batch.bootstrap[i] * values_of(target, False, batch.next_observation[i]).max()
+            before = w1 @ x + b1
+            hidden = np.maximum(before, 0)
+            error = (w2 @ hidden + b2)[action] - float(aim)
+            slope = (2 * error if loss == "mse" else np.clip(error, -1, 1)) / agent.batch_size
+            out = np.eye(2)[action] * slope
+            back = (w2.T @ out) * (before > 0)
+            for g, add in zip(gradient, (np.outer(back, x), back, np.outer(out, hidden), out), strict=True):
+                g += add
+        norm = np.sqrt(sum((g**2).sum() for g in gradient))
+        gradient = [g * min(1, max_grad_norm / norm) for g in gradient]
+        for i, g in enumerate(gradient):
+            first[i] = 0.9 * first[i] + 0.1 * g
+            second[i] = 0.999 * second[i] + 0.001 * g**2
+            weights[i] = weights[i] - 0.01 * (first[i] / (1 - 0.9**t)) / (np.sqrt(second[i] / (1 - 0.999**t)) + 1e-8)
+        state, _ = learn(agent, state, transition, key)
+        leaves = [x for layer in state.online.layers for x in (layer.weight, layer.bias)]
+        for mine, theirs in zip(weights, leaves, strict=True):
+            np.testing.assert_allclose(theirs, mine, rtol=2e-3, atol=2e-4)
+    assert (norm > max_grad_norm) == (max_grad_norm == 0.1)
+
+
+def test_waits_for_the_first_steps_and_then_learns_at_every_one():
+    agent = stacked(SMALL, None)
+    state = fresh = agent.init(jax.random.key(0), CartPole(), 1)
+    steps = made_up(0, 12)
+    for t in range(12):
+        state, metrics = learn(agent, state, jax.tree.map(lambda x, t=t: x[t : t + 1], steps), jax.random.key(t))
+        moved = not np.array_equal(state.online.layers[0].weight, fresh.online.layers[0].weight)
+        assert moved == (t + 1 >= 10)
+        assert (float(metrics["loss"]) > 0) == (t + 1 >= 10)
+        assert int(state.learn_steps) == max(t + 1 - 9, 0)
+        assert int(state.explore_steps) == t + 1
+
+
+def test_takes_as_many_gradient_steps_as_asked():
+    agent = stacked(dataclasses.replace(SMALL, updates_per_step=4), None)
+    state, _ = taught(agent, num_steps=15)
+    assert int(state.learn_steps) == 4 * 6
+    assert int(jax.tree.leaves(state.optimizer)[0]) == 4 * 6
+
+
+@pytest.mark.parametrize("update", [HardUpdate(4), SoftUpdate(0.3)], ids=["hard", "soft"])
+def test_the_target_follows_by_gradient_steps(update):
+    agent = stacked(dataclasses.replace(SMALL, target_update=update, learning_starts=3), None)
+    state = agent.init(jax.random.key(0), CartPole(), 1)
+    target, steps = np.asarray(state.target.layers[0].weight), made_up(0, 12)
+    for t in range(12):
+        state, _ = learn(agent, state, jax.tree.map(lambda x, t=t: x[t : t + 1], steps), jax.random.key(t))
+        online, count = np.asarray(state.online.layers[0].weight), max(t - 1, 0)
+        if isinstance(update, HardUpdate):
+            target = online if count and count % 4 == 0 else target
+        elif count:
+            target = 0.3 * online + 0.7 * target
+        np.testing.assert_allclose(state.target.layers[0].weight, target, rtol=1e-5, atol=1e-7)
+
+
+def test_explores_by_its_schedule_and_is_judged_without():
+    agent = stacked(dataclasses.replace(SMALL, exploration=LinearDecay(1.0, 0.0, steps=10)), None)
+    state = agent.init(jax.random.key(0), CartPole(), 1)
+    seen = jax.random.normal(jax.random.key(1), (4000, 4))
+    greedy = np.argmax(state.online(seen), axis=1)
+    np.testing.assert_array_equal(agent.policy(state, seen), greedy)
+    for step, agreement in ((0, 0.5), (5, 0.75), (10, 1.0)):
+        now = eqx.tree_at(lambda s: s.explore_steps, state, jnp.int32(step))
+        acted = np.asarray(agent.act(now, seen, jax.random.key(2)))
+        assert (acted == greedy).mean() == pytest.approx(agreement, abs=0.03)
+
+
+def test_every_client_has_its_own_numbers():
+    rates, discounts = (1e-2, 0.0, 1e-3), (0.9, 0.99, 0.0)
+    fields = {"learning_rate": rates, "discount": discounts, "target_update": SoftUpdate((0.1, 0.5, 1.0))}
+    agents = stacked(dataclasses.replace(SMALL, learning_starts=(1, 2, 3), **fields), 3)
+    steps = made_up(0, 6)
+
+    def run(agent):
+        state = agent.init(jax.random.key(0), CartPole(), 1)
+
+        def step(state, inputs):
+            return agent.learn(state, jax.tree.map(lambda x: x[None], inputs[0]), inputs[1])
+
+        return jax.lax.scan(step, state, (steps, jax.random.split(jax.random.key(1), 6)))[0]
+
+    together = jax.jit(jax.vmap(run))(agents)
+    assert together.learn_steps.tolist() == [6, 5, 4]
+    alone = jax.jit(run)
+    for i in range(3):
+        own = {"learning_rate": rates[i], "discount": discounts[i]}
+        own["target_update"] = SoftUpdate(fields["target_update"].rate[i])
+        state = alone(stacked(dataclasses.replace(SMALL, learning_starts=i + 1, **own), None))
+        for mine, theirs in zip(jax.tree.leaves(state), jax.tree.leaves(together), strict=True):
+            np.testing.assert_allclose(theirs[i], mine, rtol=1e-3, atol=1e-5)
+    first = agents.init(jax.random.key(0), CartPole(), 1).online.layers[0].weight
+    moved = jnp.abs(together.online.layers[0].weight - first).max(axis=(1, 2))
+    assert moved[1] == 0.0
+    assert moved[0] > 5 * moved[2] > 0
+
+
+def test_a_change_of_a_number_does_not_retrace():
+    traces = []
+
+    @jax.jit
+    def step(agent, state, trajectory, key):
+        traces.append(None)
+        return agent.learn(state, trajectory, key)[0]
+
+    base = dataclasses.replace(SMALL, learning_starts=1, local_terms=(Proximal(),))
+    state = base.init(jax.random.key(0), CartPole(), 1)
+    changes = [
+        {},
+        {"learning_rate": 0.1},
+        {"discount": 0.5},
+        {"max_grad_norm": 0.3},
+        {"learning_starts": 7},
+        {"target_update": HardUpdate(3)},
+        {"exploration": LinearDecay(0.5, 0.1, 77)},
+        {"local_terms": (Proximal(0.5),)},
+    ]
+    for change in changes:
+        after = step(stacked(dataclasses.replace(base, **change), None), state, made_up(0, 1), jax.random.key(0))
+        assert int(after.learn_steps) == (0 if "learning_starts" in change else 1)
+    assert len(traces) == 1
+
+
+# ---- the five probes ----
+
+LEARNER = DQN(
+    hidden=(16,),
+    batch_size=32,
+    replay_capacity=300,
+    learning_rate=5e-3,
+    learning_starts=20,
+    discount=0.9,
+    target_update=SoftUpdate(0.05),
+    exploration=LinearDecay(1.0, 0.5, 500),
+)
+VARIANTS = {
+    "plain": {},
+    "double": {"double": True},
+    "dueling": {"dueling": True},
+    "n-step": {"n_step": 3},
+}
+QUICK = {("plain", probe.name) for probe in PROBES} | {
+    (variant, name) for variant in VARIANTS for name in ("delayed_reward", "observed_action_reward")
+}
+
+
+def learned(agent, environment, num_steps, seed=0, num_envs=1, scale=1.0):
+    """The learner's state after as many local steps in one probe."""
+    agent = stacked(agent, None)
+    params = jax.tree.map(lambda x: jnp.full(num_envs, scale * x), environment.nominal())
+    worlds = start(environment, params, jax.random.key(seed))
+    state = agent.init(jax.random.key(seed), environment, num_envs)
+    run = jax.jit(lambda *client: local_update(environment, agent, client, jax.random.key(1), num_steps=num_steps)[0])
+    return run(state, worlds, params)
+
+
+@pytest.mark.parametrize(
+    ("variant", "probe"),
+    [
+        pytest.param(v, p, id=f"{v}-{p.name}", marks=[] if (v, p.name) in QUICK else pytest.mark.slow)
+        for v in VARIANTS
+        for p in PROBES
+    ],
+)
+def test_learns_the_known_action_values(variant, probe):
+    agent = dataclasses.replace(LEARNER, **VARIANTS[variant])
+    agent.check(probe)
+    state = learned(agent, probe, num_steps=1000)
+    known = probe.action_values(discount=0.9)
+    np.testing.assert_allclose(state.online(jnp.asarray(probe.observations)), known, atol=0.1)
+    if probe.action_space.n > 1:
+        np.testing.assert_array_equal(agent.policy(state, jnp.asarray(probe.observations)), known.argmax(axis=1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 4))
+@pytest.mark.parametrize("num_envs", [1, 4])
+def test_learns_from_other_seeds_side_by_side_and_in_scaled_worlds(seed, num_envs):
+    probe = PROBES[-1]
+    state = learned(LEARNER, probe, 1000, seed=seed, num_envs=num_envs, scale=2.0)
+    known = probe.action_values(discount=0.9, scale=2.0)
+    np.testing.assert_allclose(state.online(jnp.asarray(probe.observations)), known, atol=0.2)
+
+
+ENDLESS = Probe(name="endless", seen=(0.5,), rewards=((1.0,),), successors=(0,), num_starts=1, max_steps=4)
+
+
+@pytest.mark.parametrize("n_step", [1, 3])
+def test_a_world_that_only_the_clock_ends_is_worth_the_endless_sum(n_step):
+    agent = dataclasses.replace(LEARNER, n_step=n_step, discount=0.8, target_update=SoftUpdate(0.1))
+    assert float(learned(agent, ENDLESS, 1500).online(jnp.array([0.5]))[0]) == pytest.approx(1 / (1 - 0.8), abs=0.15)
+
+
+def test_a_world_that_terminates_is_worth_what_it_gave():
+    agent = dataclasses.replace(LEARNER, discount=0.8)
+    assert float(learned(agent, CONSTANT_REWARD, 800).online(jnp.array([0.0]))[0]) == pytest.approx(1.0, abs=0.1)
+
+
+# ---- what it refuses ----
+
+
+@pytest.mark.parametrize("environment", [*FAMILIES, *PROBES, *CONTINUOUS_PROBES], ids=repr)
+def test_fits_worlds_with_finitely_many_actions(environment):
+    if isinstance(environment.action_space, Discrete):
+        return DQN().check(environment)
+    with pytest.raises(ValueError, match="DQN chooses among a finite set of actions, but") as refusal:
+        DQN().check(environment)
+    assert type(environment).__name__ in str(refusal.value)
+    assert str(refusal.value).count(". ") == 0  # one sentence
+
+
+def test_refuses_a_world_that_shows_no_vector():
+    class Blind(Pendulum.__mro__[1]):
+        max_steps: int = 1
+        observation_space = Discrete(3)
+        action_space = Discrete(2)
+
+        def reset(self, key, params):
+            raise NotImplementedError
+
+        def step(self, key, state, action, params):
+            raise NotImplementedError
+
+    with pytest.raises(ValueError, match="DQN reads vectors, but Blind shows"):
+        DQN().check(Blind())
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"activation": "rleu"}, r"agent\.activation = 'rleu' is not known: did you mean 'relu'\?"),
+        ({"loss": "hubr"}, r"agent\.loss = 'hubr' is not known: did you mean 'huber'\?"),
+        ({"hidden": ()}, r"agent\.hidden = \(\) leaves no hidden layer"),
+        ({"hidden": (64, 0)}, r"agent\.hidden = 0 units is out of range"),
+        ({"hidden": (64, 2.5)}, r"agent\.hidden = 2\.5 .* whole number"),
+        ({"learning_rate": -1e-3}, r"agent\.learning_rate = -0\.001 is out of range"),
+        ({"learning_rate": (1e-3, 11.0)}, r"agent\.learning_rate = 11 is out of range"),
+        ({"learning_rate": "fast"}, r"agent\.learning_rate = 'fast' is not a number"),
+        ({"discount": 1.5}, r"agent\.discount = 1\.5 is out of range: give a number from 0 to 1\."),
+        ({"discount": float("nan")}, r"agent\.discount = nan is out of range"),
+        ({"max_grad_norm": 0.0}, r"agent\.max_grad_norm = 0 is out of range"),
+        ({"n_step": 0}, r"agent\.n_step = 0 steps is out of range"),
+        ({"batch_size": 0}, r"agent\.batch_size = 0 transitions is out of range"),
+        ({"batch_size": (16, 32)}, r"agent\.batch_size = \(16, 32\) .* one whole number"),
+        ({"updates_per_step": 0}, r"agent\.updates_per_step = 0 is out of range"),
+        ({"replay_capacity": 2, "n_step": 3}, r"agent\.replay_capacity = 2 transitions is out of range"),
+        ({"learning_starts": 2, "n_step": 3}, r"agent\.learning_starts = 2 local steps is out of range"),
+        ({"target_update": HardUpdate(0)}, r"target_update\.period = 0 is out of range"),
+        ({"exploration": LinearDecay(start=2.0)}, r"exploration\.start = 2 is out of range"),
+    ],
+)
+def test_refuses_fields_in_a_sentence(fields, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        dataclasses.replace(DQN(), **fields).check(CartPole())
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"max_grad_norm": float("inf")},
+        {"discount": (0.0, 1.0), "learning_rate": (0.0, 10.0)},
+        {"n_step": 3, "learning_starts": 3, "replay_capacity": 3},
+    ],
+)
+def test_accepts_the_ends_of_the_ranges(fields):
+    dataclasses.replace(DQN(), **fields).check(CartPole())

@@ -1,0 +1,142 @@
+"""The local update, judged by what its learner was told: step by step, the physics and the clock of a plain loop."""
+
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from polyfed.agents import Agent
+from polyfed.agents.rollout import local_update, start
+from polyfed.environments import CartPole, CartPoleState
+from polyfed.types import Trajectory
+
+NUM_STEPS, NUM_ENVS, TIME_LIMIT = 60, 3, 15
+ENVIRONMENT = CartPole(max_steps=TIME_LIMIT)
+
+
+class Recorder(Agent):
+    """Keeps in its state `(rollouts so far, everything that it was told)`; half of the time it acts at random."""
+
+    rollout_length: ClassVar[int] = 1
+
+    def check(self, environment):
+        """Any environment will do."""
+
+    def init(self, key, environment, num_envs):
+        """Room for `NUM_STEPS`, leaves `[rollouts, T, E, ...]`."""
+        shape = (NUM_STEPS // self.rollout_length, self.rollout_length, num_envs)
+        real, flag = jnp.zeros(shape), jnp.zeros(shape, bool)
+        seen = jnp.zeros((*shape, environment.observation_space.size))
+        keys = jnp.zeros((shape[0], *jax.random.key_data(key).shape), jnp.uint32)
+        return jnp.int32(0), (Trajectory(seen, real.astype(jnp.int32), real, seen, flag, flag), keys)
+
+    def act(self, state, observation, key):
+        """Towards the fall, or anywhere."""
+        draws = jax.random.uniform(key, (2, observation.shape[0]))
+        return jnp.where(draws[0] < 0.5, draws[1] < 0.5, observation[:, 2] > 0).astype(jnp.int32)
+
+    def learn(self, state, trajectory, key):
+        """Write it down."""
+        index, log = state
+        told = trajectory, jax.random.key_data(key)
+        log = jax.tree.map(lambda log, told: log.at[index].set(told), log, told)
+        return (index + 1, log), {"cart": jnp.mean(trajectory.observation[..., 0])}
+
+    def share(self, state):
+        """Unused."""
+
+    def absorb(self, state, broadcast):
+        """Unused."""
+
+    def policy(self, state, observation):
+        """Unused."""
+
+
+class RolloutRecorder(Agent):
+    """The same, told four steps at a time."""
+
+    rollout_length: ClassVar[int] = 4
+
+    check, init, act, learn = Recorder.check, Recorder.init, Recorder.act, Recorder.learn
+    share, absorb, policy = Recorder.share, Recorder.absorb, Recorder.policy
+
+
+PARAMS = jax.tree.map(lambda x: x * jnp.linspace(0.8, 1.2, NUM_ENVS), ENVIRONMENT.nominal())
+
+
+def told(agent, seed=0):
+    """First observations, everything told as `[T, E, ...]` in NumPy, keys, worlds and metrics at the end."""
+    worlds = start(ENVIRONMENT, PARAMS, jax.random.key(seed))
+    state = agent.init(jax.random.key(0), ENVIRONMENT, NUM_ENVS)
+    update = jax.jit(lambda *client: local_update(ENVIRONMENT, agent, client, jax.random.key(seed), num_steps=NUM_STEPS))
+    (count, (log, keys)), after, metrics = update(state, worlds, PARAMS)
+    assert int(count) == NUM_STEPS // agent.rollout_length
+    log = jax.tree.map(lambda x: np.asarray(x).reshape(NUM_STEPS, NUM_ENVS, *x.shape[3:]), log)
+    return np.asarray(worlds.observation), log, np.asarray(keys), after, metrics
+
+
+both = pytest.mark.parametrize("agent", [Recorder(), RolloutRecorder()], ids=["steps", "rollouts"])
+
+
+@both
+def test_the_learner_is_told_what_happened(agent):
+    first, log, _, after, _ = told(agent)
+    clock = np.zeros(NUM_ENVS, int)
+    step = jax.jit(jax.vmap(ENVIRONMENT.step))
+    keys = jax.random.split(jax.random.key(9), NUM_ENVS)  # this world has no chance in its steps
+    observation, ends = first, []
+    for t in range(NUM_STEPS):
+        np.testing.assert_array_equal(log.observation[t], observation)
+        state = CartPoleState(*observation.T, time=jnp.asarray(clock, jnp.int32))
+        _, given = step(keys, state, jnp.asarray(log.action[t]), PARAMS)
+        np.testing.assert_allclose(log.next_observation[t], given.observation, rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(log.reward[t], given.reward)
+        np.testing.assert_array_equal(log.terminated[t], given.terminated)
+        np.testing.assert_array_equal(log.truncated[t], clock + 1 == TIME_LIMIT)
+        over = log.terminated[t] | log.truncated[t]
+        clock = np.where(over, 0, clock + 1)
+        coming = log.observation[t + 1] if t + 1 < NUM_STEPS else np.asarray(after.observation)
+        np.testing.assert_array_equal(coming[~over], log.next_observation[t][~over])
+        assert np.all(abs(coming[over]) <= 0.05)  # a fresh start of CartPole
+        ends += coming[over].tolist()
+        observation = coming
+    assert log.terminated.any()
+    assert log.truncated.any()
+    assert len({tuple(x) for x in ends}) == len(ends) > 10  # no two fresh starts are alike
+
+
+@both
+def test_metrics_count_the_episodes_that_ended(agent):
+    _, log, _, after, metrics = told(agent)
+    finished, running = [], np.zeros(NUM_ENVS)
+    for t in range(NUM_STEPS):
+        running += log.reward[t]
+        over = log.terminated[t] | log.truncated[t]
+        finished += running[over].tolist()
+        running[over] = 0
+    assert float(metrics["episodes"]) == len(finished)
+    assert float(metrics["return"]) == pytest.approx(np.mean(finished), rel=1e-5)
+    assert float(metrics["cart"]) == pytest.approx(log.observation[..., 0].mean(), abs=1e-6)
+    np.testing.assert_allclose(after.episode_return, running)
+
+
+@both
+def test_no_key_is_used_twice(agent):
+    _, log, keys, _, _ = told(agent)
+    assert len({key.tobytes() for key in keys}) == len(keys)
+    other = told(agent, seed=1)[1]
+    assert np.any(other.action != log.action)
+
+
+def test_an_episode_goes_on_in_the_next_round():
+    agent, environment = Recorder(), CartPole(max_steps=500)
+    params = jax.tree.map(lambda x: x[None], environment.nominal())
+    worlds = start(environment, params, jax.random.key(0))
+    state = agent.init(jax.random.key(0), environment, 1)
+    _, worlds, metrics = local_update(environment, agent, (state, worlds, params), jax.random.key(0), num_steps=4)
+    assert np.isnan(metrics["return"])  # no pole falls that fast: nothing ended, and nothing is not zero
+    assert float(metrics["episodes"]) == 0
+    assert worlds.episode_return.tolist() == [4.0]
+    assert worlds.state.time.tolist() == [4]
