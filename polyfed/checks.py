@@ -43,5 +43,19 @@ def in_range(name: str, value: Any, low: float, high: float, unit: str = "") -> 
         )
 
 
+def whole_in_range(name: str, value: Any, low: int, high: int, unit: str = "") -> None:
+    """Raise `ValueError` unless `value` is one whole number in `[low, high]`: what counts things or fixes a shape.
+
+    >>> whole_in_range("num_clients", 2.5, 1, 10)
+    Traceback (most recent call last):
+    ValueError: num_clients = 2.5 is not one whole number: give one from 1 to 10.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise ValueError(
+            f"{name} = {value!r} is not one whole number: give one from {low:g} to {high:g}{_space(unit)}."
+        )
+    in_range(name, value, low, high, unit)
+
+
 def _space(unit: str) -> str:
     return f" {unit}" if unit else ""

@@ -26,7 +26,7 @@ from polyfed.environments import (
     Uniform,
 )
 from polyfed.exchange import ClipNorm, HalfPrecision, LoseMessages
-from polyfed.leaves import check_leaves
+from polyfed.leaves import check_leaves, differing
 
 AnyEnvironment = CartPole | Acrobot | MountainCar | MountainCarContinuous | Pendulum
 AnyVariation = Explicit | Grid | Uniform
@@ -87,6 +87,11 @@ class Experiment(eqx.Module):
         self.variation.check(self.environment, self.num_clients)
         self.agent.check(self.environment)
         check_leaves("agent", self.agent, self.num_clients)
+        if self.pooled and (several := differing("agent", self.agent)):
+            raise ValueError(
+                f"pooled trains one agent in the worlds of all clients, but {several[0]} has a number for each of "
+                "them: give one number, or drop pooled from compare."
+            )
         self._check_lengths()
         self.rule.check()
         self.server_optimizer.check()
@@ -101,9 +106,10 @@ class Experiment(eqx.Module):
                 f"local_steps = {self.local_steps} cannot be cut into rollouts of {self.agent.rollout_length} steps: "
                 f"make local_steps a multiple of {self.agent.rollout_length}."
             )
-        if self.agent.replay_capacity % self.worlds_per_agent:
+        capacity = getattr(self.agent, "replay_capacity", 0)  # a learner may have no replay
+        if capacity % self.worlds_per_agent:
             raise ValueError(
-                f"agent.replay_capacity = {self.agent.replay_capacity} cannot be shared evenly by "
+                f"agent.replay_capacity = {capacity} cannot be shared evenly by "
                 f"{self.worlds_per_agent} environments: make it a multiple of {self.worlds_per_agent}."
             )
 

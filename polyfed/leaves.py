@@ -54,6 +54,18 @@ def check_leaves(name: str, part: Any, num_clients: int) -> None:
     _map_numbers(name, part, check)
 
 
+def differing(name: str, part: Any) -> list[str]:
+    """Paths of the leaves that give clients different numbers.
+
+    >>> from polyfed.agents import DQN
+    >>> differing("agent", DQN(learning_rate=(1e-3, 1e-4)))
+    ['agent.learning_rate']
+    """
+    found: list[str] = []
+    _map_numbers(name, part, lambda path, value: found.append(path) if np.size(value) > 1 else None)
+    return found
+
+
 def stacked(part: Any, num_clients: int | None) -> Any:
     """The part with every number as an array: float32, or int32 where all are integers.
 

@@ -1,7 +1,11 @@
-"""Public checks of the contracts: hand one a part of your own, it raises `AssertionError` where the part fails."""
+"""Public checks of the contracts: hand one a part of your own, it raises `AssertionError` where the part fails.
+
+One check for each of the four interfaces, from the world to the rule; they share the made-up rounds of the first lines.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -9,8 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from polyfed.agents.agent import Agent
+from polyfed.agents.rollout import local_update, start
 from polyfed.aggregation.rule import AggregationRule
-from polyfed.types import Metrics, Payload, Update
+from polyfed.environments.environment import Environment, Params, quantities
+from polyfed.environments.spaces import Discrete
+from polyfed.exchange.transform import Transform
+from polyfed.leaves import stacked
+from polyfed.types import Metrics, Payload, Trajectory, Update
 
 _Round = Callable[[AggregationRule, Update], tuple[Payload, Any, Metrics]]
 
@@ -165,3 +175,345 @@ def check_rule(rule: AggregationRule, *, num_clients: int = 11, consensus_tolera
     _check_clients(rule, updates[0], compiled)
     _check_consensus(rule, updates[0], compiled, consensus_tolerance)
     _check_transformed(rule, updates, compiled)
+
+
+_Upload = Callable[[Transform, Update, Payload, Any], tuple[Update, Any]]
+
+
+def _upload(transform: Transform, update: Update, broadcast: Payload, key: Any) -> tuple[Update, Any]:
+    """One round's way up from the transform's first state."""
+    state = transform.init(jax.tree.map(lambda leaf: leaf[0], update.payload), len(update.weight))
+    return transform.upload(state, update, broadcast, key)
+
+
+def _distances(update: Update, broadcast: Payload) -> np.ndarray:
+    """How far each client's message is from the broadcast, over all leaves, float64 `[C]`."""
+
+    def squares(x: Any, b: Any) -> np.ndarray:
+        delta = np.asarray(x, np.float64) - np.asarray(b, np.float64)
+        return np.sum(delta.reshape(len(update.weight), -1) ** 2, axis=1)
+
+    return np.sqrt(sum(jax.tree.leaves(jax.tree.map(squares, update.payload, broadcast))))
+
+
+def _same_bits(one: Any, other: Any) -> bool:
+    """Whether all leaves agree bit for bit, NaN with NaN."""
+    leaves = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return all(np.array_equal(np.asarray(a), np.asarray(b), equal_nan=True) for a, b in leaves)
+
+
+def _form(tree: Any) -> Any:
+    """Structure, shapes and types: what must not change where a compiled loop carries it."""
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves]
+
+
+def _check_message(transform: Transform, update: Update, broadcast: Payload, compiled: _Upload) -> None:
+    """Facts, shapes and types of what leaves; bytes; the server's half keeps the form of the merged payload."""
+    name = type(transform).__name__
+    for fact in ("sum_only", "bounds_norm", "keeps_norm"):
+        if not isinstance(getattr(transform, fact, None), bool):
+            raise AssertionError(f"{name} does not say whether it is {fact}. Set {fact} to True or False in the class.")
+    sent, state = compiled(transform, update, broadcast, jax.random.key(0))
+    if _form(sent) != _form(update):
+        raise AssertionError(f"{name} sends {_form(sent)[1]} for {_form(update)[1]}. Keep shapes and types.")
+    first = transform.init(_rows(update.payload, 0), len(update.weight))
+    merged = _rows(update.payload, 0)
+    received, after = transform.receive(state, merged)
+    if _form(first) != _form(state) or _form(first) != _form(after):
+        raise AssertionError(f"{name}'s state changes its shapes or types on the way. Keep them.")
+    if _form(received) != _form(merged):
+        raise AssertionError(f"{name} receives {_form(received)[1]} for {_form(merged)[1]}. Keep shapes and types.")
+    for size in (0, 4, 4000):
+        if not (isinstance(taken := transform.wire_bytes(size), int) and 0 <= taken <= size):
+            raise AssertionError(f"{name} says that {size} bytes take {taken} on the wire. Give 0 to {size}.")
+
+
+def _check_alone(transform: Transform, update: Update, broadcast: Payload, compiled: _Upload) -> None:
+    """Absent clients stay absent; unless `sum_only`, what a client sends follows from its own message."""
+    name, count, key = type(transform).__name__, len(update.weight), jax.random.key(1)
+    sent, _ = compiled(transform, update, broadcast, key)
+    other = np.arange(count) == count // 2
+    for content in (0.0, 1e30, np.inf, np.nan):
+        weight = np.where(other, 0, update.weight)
+        changed, _ = compiled(transform, _with(update, content, other, weight), broadcast, key)
+        if np.any(np.asarray(changed.weight)[other] != 0):
+            raise AssertionError(f"{name} brings back an absent client (weight 0). Leave its weight at 0.")
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(_rows(changed, ~other))):
+            raise AssertionError(f"{name} makes a finite message infinite where an absent client holds {content}.")
+        if not transform.sum_only and not _same_bits(_rows(changed, ~other), _rows(sent, ~other)):
+            raise AssertionError(
+                f"{name} changes the message of one client when another's changes. Act on each alone, or set sum_only."
+            )
+
+
+def _check_size(transform: Transform, update: Update, broadcast: Payload, compiled: _Upload) -> None:
+    """`keeps_norm` never enlarges, `bounds_norm` has a bound."""
+    name, largest = type(transform).__name__, []
+    for scale in (1e-6, 1.0, 1e6, 1e8):
+        payload = jax.tree.map(lambda x, b, s=np.float32(scale): b + s * (x - b), update.payload, broadcast)
+        given = _update(payload, update.weight)
+        before = _distances(given, broadcast)
+        after = _distances(compiled(transform, given, broadcast, jax.random.key(2))[0], broadcast)
+        rounding = 1e-4 * before + 1e-5
+        if transform.keeps_norm and np.any(after > before + rounding):
+            raise AssertionError(f"{name} enlarges a difference to the broadcast. Set keeps_norm to False.")
+        largest.append(float(after.max()))
+    if transform.bounds_norm and largest[-1] > 1.001 * largest[-2]:
+        raise AssertionError(f"{name} bounds nothing: {largest[-1]:.3g} went through. Set bounds_norm to False.")
+
+
+def check_transform(transform: Transform, *, num_clients: int = 5, zero_tolerance: float = 0.0) -> None:
+    """Holds a transform to the contract of `Transform`.
+
+    An absent client stays absent, and whatever it holds spoils nobody; a client's message follows from its own alone
+    unless `sum_only`; a message equal to the broadcast stays so; what is finite stays finite; `keeps_norm` and
+    `bounds_norm` hold as measured; messages never grow on the wire; and the transform is the same compiled and vmapped
+    over seeds, with one broadcast for all or one per client.
+
+    Args:
+      transform: The transform, stateful or not.
+      num_clients: Size of the made-up round.
+      zero_tolerance: How far a message equal to the broadcast may move, e.g. `float("inf")` for noise.
+
+    Raises:
+      AssertionError: Says in a sentence which part of the contract is broken.
+
+    Example:
+      >>> from polyfed.exchange import ClipNorm
+      >>> check_transform(ClipNorm(max_norm=0.5))
+    """
+    transform.check()
+    name, part = type(transform).__name__, stacked(transform, None)
+    compiled, key, update = jax.jit(_upload), jax.random.key(3), _an_update(0, num_clients)
+    own = _an_update(1, num_clients).payload
+    for broadcast in (_rows(own, 0), own):  # one for all, or one per client under a personal rule
+        _check_message(part, update, broadcast, compiled)
+        _check_alone(part, update, broadcast, compiled)
+        _check_size(part, update, broadcast, compiled)
+        still = _update(jax.tree.map(lambda x, b: np.broadcast_to(b, x.shape), own, broadcast), update.weight)
+        moved = _distances(compiled(part, still, broadcast, key)[0], broadcast).max()
+        if not transform.sum_only and not moved <= zero_tolerance:
+            raise AssertionError(f"{name} moves a message equal to the broadcast by {moved:.3g}. Leave it as it is.")
+        once = compiled(part, update, broadcast, key)
+        _assert_same(_upload(part, update, broadcast, key), once, f"{name} differs when it is compiled.", 1e-6)
+        seeds = jax.vmap(_upload, in_axes=(None, None, None, 0))(part, update, broadcast, jnp.stack([key, key]))
+        _assert_same(_rows(seeds, 1), once, f"{name} differs when it is vmapped over seeds.", 1e-6)
+
+
+def _worlds(environment: Environment, num: int) -> Params:
+    """Parameters of `num` worlds, each quantity within a tenth of its nominal value and in its range; leaves `[num]`."""
+    random, known = np.random.default_rng(0), quantities(environment.params_class)
+    values = {n: q["default"] * random.uniform(0.9, 1.1, size=num) for n, q in known.items()}
+    return environment.params_class(
+        **{n: jnp.asarray(np.clip(v, known[n]["low"], known[n]["high"]), jnp.float32) for n, v in values.items()}
+    )
+
+
+def _any_action(environment: Environment, key: Any) -> Any:
+    """A random action."""
+    space = environment.action_space
+    if isinstance(space, Discrete):
+        return jax.random.randint(key, (), 0, space.n, jnp.int32)
+    low, high = (jnp.clip(jnp.asarray(bound), -1e3, 1e3) for bound in (space.low, space.high))
+    return jax.random.uniform(key, (space.size,), jnp.float32, low, high)
+
+
+def _walk(environment: Environment, params: Params, key: Any, num_steps: int) -> Any:
+    """A random walk: `((key, state, action), (next state, step), fresh)`, leaves `[T, ...]`; fresh after an end."""
+
+    def body(carry: Any, key: Any) -> Any:
+        state, fresh = carry
+        k_action, k_step, k_reset = jax.random.split(key, 3)
+        action = _any_action(environment, k_action)
+        after, step = environment.step(k_step, state, action, params)
+        over = step.terminated | step.truncated
+        anew, _ = environment.reset(k_reset, params)
+        new = jax.tree.map(lambda x, y: jnp.where(over, x, y), anew, after)
+        return (new, over), ((k_step, state, action), (after, step), fresh)
+
+    k_first, k_walk = jax.random.split(key)
+    state, _ = environment.reset(k_first, params)
+    return jax.lax.scan(body, (state, jnp.ones((), bool)), jax.random.split(k_walk, num_steps))[1]
+
+
+def _check_world(environment: Environment) -> None:
+    """Quantities with units and ranges; a hashable value; shapes and types of states and steps."""
+    name = type(environment).__name__
+    if jax.tree.leaves(environment) or hash(environment) != hash(dataclasses.replace(environment)):
+        raise AssertionError(f"{name} is not a hashable value without arrays. Make its fields static.")
+    for field in dataclasses.fields(environment.params_class):
+        spec = field.metadata
+        if not spec.get("unit") or not spec["low"] <= field.default <= spec["high"]:
+            raise AssertionError(f"{name} has a quantity {field.name} without a unit or range. Make it by `quantity`.")
+    params, key = environment.nominal(), jax.random.key(0)
+    state, observation = jax.eval_shape(environment.reset, key, params)
+    action = jax.eval_shape(lambda: _any_action(environment, key))
+    after, step = jax.eval_shape(environment.step, key, state, action, params)
+    if _form(after) != _form(state):
+        raise AssertionError(f"{name}'s state goes from {_form(state)[1]} to {_form(after)[1]}. Keep shapes and types.")
+    real, flag, seen = ((), jnp.float32), ((), jnp.bool_), _form(observation)[1][0]
+    given = [_form(x)[1][0] for x in (step.observation, step.reward, step.terminated, step.truncated)]
+    if given != [seen, real, flag, flag] or seen[1] != jnp.float32:
+        raise AssertionError(f"{name} shows {seen} first and then gives {given}. Give float32, and bool flags.")
+    space = environment.observation_space
+    if not isinstance(space, Discrete) and seen[0] != (space.size,):
+        raise AssertionError(f"{name} shows {seen[0]}, but its space has {space.size} numbers. Make them agree.")
+
+
+def _check_walks(environment: Environment, before: Any, given: Any, fresh: np.ndarray, params: Params) -> None:
+    """What random walks showed, leaves `[N, ...]`; `params` and `before` are what every step started from."""
+    name, space, (_, step) = type(environment).__name__, environment.observation_space, given
+    if not all(np.isfinite(x).all() for x in (step.observation, step.reward)):
+        raise AssertionError(f"{name} gives an observation or a reward that is not finite. Bound it.")
+    seen = np.asarray(step.observation)
+    if not isinstance(space, Discrete) and np.any((seen < np.float32(space.low)) | (seen > np.float32(space.high))):
+        raise AssertionError(f"{name} shows what its observation space does not hold. Widen the space.")
+    now, starts = np.arange(len(fresh)), np.flatnonzero(fresh)
+    lasted = now - starts[np.searchsorted(starts, now, side="right") - 1] + 1
+    if not np.array_equal(np.asarray(step.truncated), lasted == environment.max_steps):
+        raise AssertionError(f"{name} does not truncate at max_steps alone. Let the clock, and only it, truncate.")
+    numbers = lambda tree: jax.tree.map(lambda x: np.asarray(x, np.float32), tree)  # noqa: E731
+    together = jax.jit(jax.vmap(environment.step))(*before, params)
+    _assert_same(numbers(together), numbers(given), f"{name} steps stacked worlds not as it steps one.", 1e-4)
+
+
+def check_environment(environment: Environment, *, num_clients: int = 3, num_steps: int = 200) -> None:
+    """Holds a family of worlds to the contract of `Environment`.
+
+    Its quantities have units and ranges; states keep shape and type; what is seen lies in the space and rewards are
+    finite; only the clock truncates, at `max_steps`; the same key gives the same world; stacked worlds step as one by
+    one; and a change of a quantity compiles nothing again.
+
+    Args:
+      environment: The family.
+      num_clients: Worlds that are walked through at random, each a little different.
+      num_steps: Steps of each walk; episodes that end begin anew.
+
+    Raises:
+      AssertionError: Says in a sentence which part of the contract is broken.
+
+    Example:
+      >>> from polyfed.environments import CartPole
+      >>> check_environment(CartPole())
+    """
+    _check_world(environment)
+    name, traces = type(environment).__name__, []
+    environment = dataclasses.replace(environment, max_steps=min(environment.max_steps, max(num_steps // 4, 2)))
+
+    @jax.jit
+    def walk(params: Params, key: Any) -> Any:
+        traces.append(None)
+        return _walk(environment, params, key, num_steps)
+
+    params, keys = _worlds(environment, num_clients), jax.random.split(jax.random.key(1), num_clients)
+    walks = [walk(jax.tree.map(lambda x, i=i: x[i], params), keys[i]) for i in range(num_clients)]
+    if len(traces) > 1:
+        raise AssertionError(f"{name} compiles again when a quantity changes. Keep quantities float32 arrays.")
+    if not _same_bits(walk(_rows(params, 0), keys[0])[1], walks[0][1]):
+        raise AssertionError(f"{name} gives two results for one key. Draw from the key alone.")
+    before, given, fresh = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *walks)
+    each = jax.tree.map(lambda x: jnp.repeat(x, num_steps), params)
+    _check_walks(environment, before, given, np.asarray(fresh), each)
+
+
+def _life(agent: Agent, environment: Environment, broadcast: Payload, num: tuple[int, int]) -> Any:
+    """A learner that took in a broadcast and lived `num = (environments, steps)`, and a rollout it may learn from."""
+    num_envs, num_steps = num
+    params = jax.tree.map(lambda x: jnp.broadcast_to(x, num_envs), environment.nominal())
+    k_agent, k_worlds, k_life, k_next = jax.random.split(jax.random.key(0), 4)
+    worlds = start(environment, params, k_worlds)
+    state = agent.absorb(agent.init(k_agent, environment, num_envs), broadcast)
+    state, worlds, _ = local_update(environment, agent, (state, worlds, params), k_life, num_steps=num_steps)
+    action = agent.act(state, worlds.observation, k_next)
+    _, step = jax.vmap(environment.step)(jax.random.split(k_next, num_envs), worlds.state, action, params)
+    one = Trajectory(worlds.observation, action, step.reward, step.observation, step.terminated, step.truncated)
+    return state, jax.tree.map(lambda x: jnp.broadcast_to(x, (agent.rollout_length, *x.shape)), one)
+
+
+def _check_actions(agent: Agent, environment: Environment, state: Any, observation: Any) -> None:
+    """Actions of the space, from the key alone."""
+    name, space, key = type(agent).__name__, environment.action_space, jax.random.key(4)
+    choose = jax.jit(lambda state, key: (agent.act(state, observation, key), agent.policy(state, observation)))
+    acted, greedy = choose(state, key)
+    wanted = (len(observation),) if isinstance(space, Discrete) else (len(observation), space.size)
+    low, high = (0, space.n - 1) if isinstance(space, Discrete) else (np.float32(space.low), np.float32(space.high))
+    kind = jnp.integer if isinstance(space, Discrete) else jnp.floating
+    for action in (acted, greedy):
+        if action.shape != wanted or not jnp.issubdtype(action.dtype, kind):
+            given = f"{action.dtype}{list(action.shape)}"
+            raise AssertionError(f"{name} chose {given}. Give {kind.__name__}{list(wanted)}.")
+        if not np.all((np.asarray(action) >= low) & (np.asarray(action) <= high)):
+            raise AssertionError(f"{name} chose an action outside {space}. Clip it.")
+    if not _same_bits(acted, choose(state, key)[0]):
+        raise AssertionError(f"{name} acts in two ways for one key. Draw from the key alone.")
+
+
+def _check_learning(agent: Agent, state: Any, trajectory: Trajectory) -> None:
+    """One call of `learn`: its form, the same alone and in a stack, never compiled again for another number."""
+    name, key, traces = type(agent).__name__, jax.random.key(5), []
+
+    @jax.jit
+    def learn(agent: Agent, state: Any, trajectory: Trajectory) -> tuple[Any, Metrics]:
+        traces.append(None)
+        return agent.learn(state, trajectory, key)
+
+    after, metrics = learn(agent, state, trajectory)
+    if _form(after) != _form(state):
+        raise AssertionError(f"{name}'s state changes its shapes or types as it learns. Keep them.")
+    if wrong := [key for key, value in metrics.items() if jnp.ndim(value) != 0]:
+        raise AssertionError(f"{name} gives metrics {wrong} that are not scalars. Reduce them, or name every entry.")
+    learn(jax.tree.map(lambda leaf: leaf + 1, agent), state, trajectory)
+    if len(traces) > 1:
+        raise AssertionError(f"{name} compiles again when a number changes. Make what fixes a shape static.")
+    shared = agent.share(after)
+    two = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), (agent, state, trajectory))
+    stack = jax.jit(jax.vmap(lambda agent, *given: agent.share(agent.learn(*given, key)[0])))(*two)
+    _assert_same(_rows(stack, 1), shared, f"{name} learns otherwise in a stack of clients.", 1e-4)
+
+
+def check_agent(agent: Agent, environment: Environment, *, num_envs: int = 2, num_steps: int = 600) -> None:
+    """Holds a learner to the contract of `Agent`.
+
+    Another key makes another learner; what is shared are finite arrays, and what is absorbed is what is shared next;
+    training does change it, and leaves the broadcast itself as it was, byte for byte; actions lie in the space; the
+    state keeps shapes and types; and `learn` is the same alone and in a stack, and compiled once for all numbers.
+
+    Args:
+      agent: The learner; it must begin to learn within `num_steps`.
+      environment: A world that fits it.
+      num_envs: Copies of the world that it lives in.
+      num_steps: Local steps of the life that is looked at, a multiple of `agent.rollout_length`.
+
+    Raises:
+      AssertionError: Says in a sentence which part of the contract is broken.
+
+    Example:
+      >>> from polyfed.agents import DQN
+      >>> from polyfed.environments import CartPole
+      >>> check_agent(DQN(hidden=(8,), batch_size=8, learning_starts=5), CartPole(), num_steps=20)
+    """
+    agent.check(environment)
+    name, agent = type(agent).__name__, stacked(agent, None)
+    begin = jax.jit(lambda key: agent.init(key, environment, num_envs))
+    first, other = (begin(jax.random.key(k)) for k in (1, 2))
+    shared = agent.share(first)
+    if _same_bits(shared, agent.share(other)):
+        raise AssertionError(f"{name} begins the same for every key. Draw from the key.")
+    memory = jax.tree.map(lambda leaf: np.array(leaf), shared)  # may be shared with what the agent is given
+    broadcast, before = jax.tree.map(jnp.asarray, memory), jax.tree.map(np.copy, memory)
+    if not _same_bits(agent.share(agent.absorb(first, broadcast)), before):
+        raise AssertionError(f"{name} does not share what it has just absorbed. Take the broadcast as it is.")
+    if _form(agent.absorb(first, broadcast)) != _form(first):
+        raise AssertionError(f"{name}'s state changes its shapes or types as it absorbs. Keep them.")
+    live = jax.jit(lambda agent, broadcast: _life(agent, environment, broadcast, (num_envs, num_steps)))
+    state, trajectory = live(agent, broadcast)
+    if not (_same_bits(memory, before) and _same_bits(broadcast, before)):
+        raise AssertionError(f"{name} trains the broadcast in place. Work on a copy: what is broadcast is read-only.")
+    learned = agent.share(state)
+    if _form(learned) != _form(shared) or not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(learned)):
+        raise AssertionError(f"{name} does not share finite arrays of one form throughout its life. Keep to one.")
+    if _same_bits(learned, before):
+        raise AssertionError(f"{name} has learned nothing in {num_steps} steps. Give num_steps in which it does.")
+    _check_actions(agent, environment, state, trajectory.observation[0])
+    _check_learning(agent, state, trajectory)

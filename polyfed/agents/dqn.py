@@ -1,4 +1,4 @@
-"""Deep Q-learning (Mnih et al. 2015), optionally double (van Hasselt et al. 2016), dueling (Wang et al. 2016), n-step."""
+"""Deep Q-learning (Mnih et al. 2015); if asked, double (van Hasselt 2016), dueling (Wang et al. 2016), n-step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from polyfed.agents.networks import ACTIVATIONS, MLP, DuelingMLP
 from polyfed.agents.replay import Batch, Replay
 from polyfed.agents.survival import Survival
 from polyfed.agents.target import HardUpdate, TargetUpdate
-from polyfed.checks import in_range, one_of
+from polyfed.checks import in_range, one_of, whole_in_range
 from polyfed.environments import Box, Discrete, Environment
 from polyfed.types import Metrics, Payload, Trajectory
 
@@ -39,7 +39,7 @@ class DQNState(eqx.Module):
 class DQN(Agent):
     """Q-learning with a replay and a target network.
 
-    Loss of a batch: mean of `(Q(s, a) - y)^2` (or Huber) with `y = r + discount * (1 - terminated) * max_a' Q'(s', a')`;
+    Loss of a batch: mean of `(Q(s, a) - y)^2` (or Huber), `y = r + discount * (1 - terminated) * max_a' Q'(s', a')`;
     double: `a'` is the online network's choice. n-step: `r` sums n discounted rewards (Sutton and Barto 2018, eq. 7.1).
     A time limit bootstraps, termination does not.
 
@@ -72,15 +72,16 @@ class DQN(Agent):
         one_of("agent.loss", self.loss, LOSSES)
         if not self.hidden:
             raise ValueError("agent.hidden = () leaves no hidden layer: give at least one width, e.g. (64, 64).")
-        in_range("agent.hidden", self.hidden, 1, 2**20, "units")
+        for units in self.hidden:
+            whole_in_range("agent.hidden", units, 1, 2**20, "units")
         in_range("agent.learning_rate", self.learning_rate, 0.0, 10.0)
         in_range("agent.discount", self.discount, 0.0, 1.0)
         if self.max_grad_norm is not None:
             in_range("agent.max_grad_norm", self.max_grad_norm, 1e-12, float("inf"))
-        in_range("agent.n_step", self.n_step, 1, 1000, "steps")
-        in_range("agent.batch_size", self.batch_size, 1, 2**20, "transitions")
-        in_range("agent.updates_per_step", self.updates_per_step, 1, 10_000)
-        in_range("agent.replay_capacity", self.replay_capacity, self.n_step, 2**31 - 1, "transitions")
+        whole_in_range("agent.n_step", self.n_step, 1, 1000, "steps")
+        whole_in_range("agent.batch_size", self.batch_size, 1, 2**20, "transitions")
+        whole_in_range("agent.updates_per_step", self.updates_per_step, 1, 10_000)
+        whole_in_range("agent.replay_capacity", self.replay_capacity, self.n_step, 2**31 - 1, "transitions")
         in_range("agent.learning_starts", self.learning_starts, self.n_step, 2**31 - 1, "local steps")
         self.target_update.check()
         self.exploration.check()

@@ -54,7 +54,7 @@ class Replay(eqx.Module):
         return jnp.minimum(self.count, self.rows.shape[0])
 
     def add(self, trajectory: Trajectory) -> Replay:
-        """Write a trajectory `[T, E]`, over the oldest rows once the ring is full. `T` must divide the ring's length."""
+        """Write a trajectory `[T, E]`, over the oldest rows once it is full. `T` must divide the ring's length."""
         num_steps, num_envs = trajectory.reward.shape
         columns = (
             trajectory.observation,

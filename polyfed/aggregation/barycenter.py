@@ -75,10 +75,13 @@ class WassersteinBarycenter(AggregationRule):
     """FedWB: every parameter becomes the Wasserstein barycenter of the clients' (Pereira & Amini 2025, algorithm 1).
 
     A parameter `[out, in, ...]` is read output by output ("C" order). Fusing moves weights between neighbouring
-    positions; how far is reported per parameter as the metric `displacement/<path>`, in positions. Above 1 the fused
-    network begins to differ from the average, and far above 1 (whole layers, agents that drifted apart) it no longer
-    computes what any agent computed. Biases are leaves of one axis at most per client; integers and booleans are
-    averaged and rounded, see `weighted_mean`.
+    positions; how far is reported per parameter as the metric `displacement/<path>`, in positions. At most 1: the fused
+    parameter is the mean (scale "mass"). 2 is common even among agents that barely differ, as the position of the
+    smallest weight is empty and mass has to jump over it. Far above that (whole layers, agents that drifted apart) the
+    fused network no longer computes what any agent computed.
+
+    Biases are the leaves of at most one axis per client. Averaged whatever the fields say, see `weighted_mean`, and
+    without a metric: integers and booleans (rounded), and rows of a single weight.
 
     The default is `safe()`. The method as published is `paper_exact()`.
 
@@ -135,7 +138,8 @@ class WassersteinBarycenter(AggregationRule):
         if not jnp.issubdtype(leaf.dtype, jnp.floating) or leaf.size == 0 or (is_bias and self.bias == "mean"):
             return None
         num_rows = 1 if is_bias or self.granularity == "layer" else leaf.shape[1]
-        return leaf.reshape(leaf.shape[0], num_rows, -1)
+        rows = leaf.reshape(leaf.shape[0], num_rows, -1)
+        return rows if rows.shape[2] > 1 else None  # in a row of one weight nothing can move
 
     def aggregate(self, state: Any, update: Update) -> tuple[Payload, Any, Metrics]:
         """`(fused, state, {"displacement/<path>": positions})`; see `fuse_rows`."""

@@ -29,7 +29,7 @@ LEVEL_TOLERANCE = 1e-12  # of a histogram's mass; what is smaller does not count
 def _levels(cumulative: Array, weights: Array) -> Array:
     """Cumulative histograms `[K, n - 1]` of mass 1, without their last value; 1 where the weight is 0."""
     total = jnp.where(weights > 0, cumulative[:, -1], 1)
-    return jnp.where(weights[:, None] > 0, cumulative[:, :-1] / total[:, None], 1.0)
+    return jnp.where(weights[:, None] > 0, jnp.minimum(cumulative[:, :-1] / total[:, None], 1), 1.0)
 
 
 def _whole_shares(weights: Array, num_bins: int) -> Int[Array, " K"]:
@@ -100,7 +100,8 @@ def _moved_mass(levels: Array, weights: Array, grid: Grid, power: int) -> Array:
     shares = _whole_shares(weights, levels.shape[1] + 1)
     total = jnp.maximum(jnp.sum(shares), 1)
     low, high = _envelope(levels, shares)
-    mean = fold_clients(lambda k, sum_: sum_ + shares[k] / total * (levels[k] - low), low, levels.shape[0])
+    fractions = shares / total
+    mean = fold_clients(lambda k, sum_: sum_ + fractions[k] * (levels[k] - low), low, levels.shape[0])
     if power == 1:
         medians = jax.vmap(lambda column: _block_medians(column[:, None], shares, total)[0], in_axes=1)(levels)
         beyond, same = medians - mean, low == high
@@ -111,7 +112,8 @@ def _moved_mass(levels: Array, weights: Array, grid: Grid, power: int) -> Array:
             beyond, same = _block_medians(levels, shares, total) - mean, same & (low == high)
         else:
             beyond = _block_means(levels, shares, total) - mean
-    beyond = jnp.where(same | ~jnp.any(shares > 0), 0, beyond)
+    consensus = jnp.all(low == high)  # said again: a parallel cumulative sum of equal rows may fall by a last bit
+    beyond = jnp.where(same | consensus | ~jnp.any(shares > 0), 0, beyond)
     return jnp.diff(beyond, prepend=0.0, append=0.0)
 
 

@@ -85,16 +85,6 @@ def heading(story: Story, run: list[Entry]) -> str:
     return f"<h3>{escape(run[0].run_label)}</h3>" if story.several else ""
 
 
-def unbroken(text: str) -> str:
-    """Escaped; an estimate stays on one line with its interval, and so does a name with its number.
-
-    >>> unbroken("client-2: +31 [12, 50]")
-    '<span class="nb">client-2:</span> <span class="nb">+31 [12, 50]</span>'
-    """
-    whole = r"([+−]?[\d.\u202f]*\d \[[^\]]*\]|\[[^\]]*\]|[\w-]+-\d+:?)"
-    return re.sub(whole, r'<span class="nb">\1</span>', escape(text))
-
-
 def gallery(drawings: Sequence[Drawing]) -> str:
     """Figures side by side where there is room."""
     cards = [_card(drawing, alone=len(drawings) == 1) for drawing in drawings]

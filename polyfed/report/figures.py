@@ -167,6 +167,7 @@ def finish(figure: Figure, name: str, title: str, description: str) -> Drawing:
     """Renders a figure; call it inside `canvas`."""
     svg, png = io.StringIO(), io.BytesIO()
     figure.savefig(svg, format="svg", metadata={"Date": None})
+    figure.set_layout_engine("none")  # stays as it was laid out for the first file
     figure.savefig(png, format="png", dpi=3 * 72, metadata={"Software": None})
     text = svg.getvalue().replace("'DejaVu Sans'", "system-ui, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif")
     return Drawing(name, title, description, text, png.getvalue(), round(figure.get_figwidth() * 72))

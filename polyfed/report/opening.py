@@ -7,8 +7,8 @@ import re
 from polyfed.evaluation.statistics import FEW_SEEDS
 from polyfed.report import wording
 from polyfed.report.arms import LOCAL_ONLY, Entry, methods
-from polyfed.report.blocks import Section, Story, heading, lead, unbroken
-from polyfed.report.tables import escape
+from polyfed.report.blocks import Section, Story, heading, lead
+from polyfed.report.tables import escape, unbroken
 from polyfed.report.verdict import HELPED, HURT, UNDECIDED, gains, outcome, shortfall, verdict
 
 _MARKS = {HELPED: "▲", HURT: "▼", UNDECIDED: "○"}

@@ -133,8 +133,9 @@ def notes_section(story: Story) -> Section:
         "Seeds are resampled within each environment, as is usual; since the environments of a seed share one "
         "federation, the intervals of averages can be too narrow, and no sentence of the verdict rests on them.",
         "Differences: paired by seed, whole seeds resampled, percentile interval expanded for few seeds (Hesterberg "
-        "2015). “Helped”, “hurt”, “better” and “worse” are said only if the interval excludes zero and there are at "
-        "least 5 seeds. Each interval is 95 % on its own, not for all comparisons together.",
+        "2015); that of averages is of the plain mean over clients. “Helped”, “hurt”, “better” and “worse” are said "
+        "only if the interval excludes zero and there are at least 5 seeds. Each interval is 95 % on its own, not for "
+        "all comparisons together.",
         "Worst client: the lowest return among clients in each seed, then the interquartile mean over seeds. It may be "
         "another client in another seed.",
         "A return is that of the greedy policy on fixed evaluation seeds. Held-out environments are in no average here "

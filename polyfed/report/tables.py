@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,16 @@ def escape(text: object) -> str:
     '&lt;script&gt;'
     """
     return html.escape(wording.clean(text), quote=True)
+
+
+def unbroken(text: str) -> str:
+    """Escaped; an estimate stays on one line with its interval, a name with its number, a value with its unit.
+
+    >>> unbroken("client-2: +31 [12, 50]")
+    '<span class="nb">client-2:</span> <span class="nb">+31 [12, 50]</span>'
+    """
+    estimate, name, value = r"[+−]?[\d.\u202f]*\d \[[^\]]*\]|\[[^\]]*\]", r"[\w-]+-\d+:?", r"[\d.]+ [^\s\d]+[,)]"
+    return re.sub(f"({estimate}|{name}|{value})", r'<span class="nb">\1</span>', escape(text))
 
 
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "numbers") -> str:
@@ -90,7 +101,7 @@ def gain_table(of: Sequence[Entry]) -> str:
         return ""
     first, found = pairs[0][0], [gains(entry, alone) for entry, alone in pairs]
     rows = [
-        [escape(environment_label(first.run, first.arm, column)), *(_judged(gain[i]) for gain in found)]
+        [unbroken(environment_label(first.run, first.arm, column)), *(_judged(gain[i]) for gain in found)]
         for i, column in enumerate(first.client_columns)
     ]
     rows.append(["Average over clients", *(_judged(average_difference(*pair)) for pair in pairs)])

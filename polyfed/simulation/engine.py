@@ -138,18 +138,22 @@ def _first_agent(homes: Homes) -> tuple[Any, int]:
 
 @functools.partial(jax.jit, static_argnames="plan")
 def init_clients(homes: Homes, plan: Plan) -> tuple[Client, Any]:
-    """Every client before its first round, and the payload `[S, ...]` from which all clients of a seed start."""
+    """Every client before its first round, and the payload `[S, ...]` from which all clients of a seed start.
+
+    Whatever of a client survives its first broadcast, such as a target network, is of that payload too.
+    """
+    zero = jnp.zeros((), jnp.int32)
 
     def one_client(place: Array, _: Any) -> tuple[Any, Client]:
-        parts, params, key = home(homes, plan, place, jnp.zeros((), jnp.int32))
-        k_agent, k_worlds = jax.random.split(key)
+        parts, params, key = home(homes, plan, place, zero)
+        seed, _ = plan.seed_and_client(place)
         num_envs = jax.tree.leaves(params)[0].shape[0]
-        agent = parts.agent.init(k_agent, parts.environment, num_envs)
-        return (), Client(agent, start(parts.environment, params, k_worlds))
+        agent = parts.agent.init(server_key(homes.keys[seed], zero), parts.environment, num_envs)  # the same for all
+        return (), Client(agent, start(parts.environment, params, key))
 
     def one_payload(key: PRNGKeyArray) -> Any:
         agent, num_envs = _first_agent(homes)
-        return agent.share(agent.init(server_key(key, jnp.zeros((), jnp.int32)), homes.parts.environment, num_envs))
+        return agent.share(agent.init(server_key(key, zero), homes.parts.environment, num_envs))
 
     clients = _on_devices(plan, lambda: _each(plan, one_client, ())[1], (), SPREAD)()
     return clients, jax.vmap(one_payload)(homes.keys)

@@ -8,7 +8,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Bool, PRNGKeyArray
 
 from polyfed.agents import Agent
 from polyfed.agents.rollout import Worlds, local_update
@@ -119,14 +119,19 @@ def server_round(
         merged, state = run_stage("receive", transform.receive, state, merged)
         receives.append(state)
     came = update.weight > 0
-    if parts.rule.personal:  # an absent client keeps what it had
-        merged = jax.tree.map(
-            lambda m, b: jnp.where(came.reshape(-1, *(1,) * (b.ndim - 1)), m, b), merged, server.broadcast
-        )
+    if parts.rule.personal:
+        merged = _where_came(came, merged, server.broadcast)
     broadcast, optimizer = run_stage(
         "server optimizer", parts.optimizer.step, server.optimizer, server.broadcast, merged
     )
+    if parts.rule.personal:  # an absent client keeps what it had, whatever the optimizer's momentum
+        broadcast = _where_came(came, broadcast, server.broadcast)
     moved = Server(broadcast, rule, tuple(reversed(receives)), optimizer)
     anybody = jnp.any(came)
     server = jax.tree.map(lambda new, old: jnp.where(anybody, new, old), moved, server)
     return server, {"weight": update.weight, **metrics}
+
+
+def _where_came(came: Bool[Array, " C"], new: Payload, old: Payload) -> Payload:
+    """Leaves `[C, ...]`: the new rows of the clients that came, the old ones of the others."""
+    return jax.tree.map(lambda n, o: jnp.where(came.reshape(-1, *(1,) * (o.ndim - 1)), n, o), new, old)

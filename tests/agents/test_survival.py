@@ -67,8 +67,7 @@ def test_named_policies():
     assert Survival.nothing() == Survival(*[False] * 4)
 
 
-@pytest.mark.parametrize("donate", [(), (0,)], ids=["kept", "donated"])
-@pytest.mark.parametrize("terms", [(), (Proximal(),)], ids=["plain", "proximal"])
+@pytest.mark.parametrize(("donate", "terms"), [((), ()), ((0,), (Proximal(),))], ids=["kept", "donated"])
 def test_training_leaves_the_broadcast_as_it_was(donate, terms):
     """A client may share memory with the server's arrays, and hand its own state's memory on: the bytes must stay."""
     agent = learner(Survival.everything(), local_terms=terms)

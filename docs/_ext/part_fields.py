@@ -1,0 +1,73 @@
+"""Sphinx extension: appends to the reference of a part its fields, each with its default, its unit and its comment.
+
+The comment beside a field is its documentation (and its command-line help), so it is read from the source and not
+written a second time.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import io
+import textwrap
+import tokenize
+from typing import Any
+
+from sphinx.application import Sphinx
+
+
+def comments_beside(source: str) -> dict[int, str]:
+    """Line number -> the comment at the end of that line."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return {t.start[0]: t.string.lstrip("# ").rstrip() for t in tokens if t.type == tokenize.COMMENT}
+
+
+def field_comments(cls: type) -> dict[str, str]:
+    """What stands beside each field of a class, and of the classes from which it inherits fields."""
+    found: dict[str, str] = {}
+    for owner in reversed(cls.__mro__):
+        if not owner.__module__.startswith("polyfed"):
+            continue
+        try:
+            source = textwrap.dedent(inspect.getsource(owner))
+        except (OSError, TypeError):
+            continue
+        beside = comments_beside(source)
+        for node in ast.parse(source).body[0].body:  # type: ignore[attr-defined]
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+                comment = next((beside[n] for n in reversed(lines) if n in beside and "noqa" not in beside[n]), "")
+                found[node.target.id] = comment.partition("type: ignore")[0].rstrip(" #")
+    return found
+
+
+def describe(field: dataclasses.Field, comment: str) -> str:
+    """One line of reStructuredText."""
+    facts = []
+    if field.default is not dataclasses.MISSING:
+        facts.append(f"default ``{field.default!r}``")
+    if "unit" in field.metadata:
+        unit, low, high = (field.metadata[k] for k in ("unit", "low", "high"))
+        facts.append(f"{'a pure number' if unit == '1' else unit}, {low:g} to {high:g}")
+    if field.metadata.get("static"):
+        facts.append("static")
+    text = comment.replace("*", r"\*").replace("|", r"\|").replace("`", "``").replace("_ ", r"\_ ")
+    return f"- ``{field.name}``" + (f" ({'; '.join(facts)})" if facts else "") + (f": {text}" if text else "")
+
+
+def append_fields(_app: Sphinx, what: str, _name: str, obj: Any, _options: Any, lines: list[str]) -> None:
+    """`autodoc-process-docstring`: the fields after everything that the docstring says."""
+    if what != "class" or not dataclasses.is_dataclass(obj) or not obj.__module__.startswith("polyfed"):
+        return
+    own = [f for f in dataclasses.fields(obj) if f.init and not f.name.startswith("_")]
+    if not own or any(line.strip() == "Attributes:" for line in lines):
+        return
+    comments = field_comments(obj)
+    lines += ["", ".. rubric:: Fields", "", *(describe(f, comments.get(f.name, "")) for f in own), ""]
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Runs before napoleon, which would otherwise take the last section of the docstring to go on."""
+    app.connect("autodoc-process-docstring", append_fields, priority=900)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,34 @@
+"""The verdict as plain text: what a run says in the terminal when it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from polyfed.evaluation.results import RunResult
+from polyfed.report import wording
+from polyfed.report.arms import Entry, entries
+from polyfed.report.verdict import verdict
+
+
+def summary(runs: Sequence[RunResult]) -> str:
+    """A table of arms and the headline with its findings, for every run; no claim beyond the intervals."""
+    parts = []
+    for run in runs:
+        of = entries([run])
+        found = verdict(of)
+        lines = [_table(of), "", found.headline]
+        for pair, clauses in found.findings:
+            lines += [f"  {pair}", *(f"    {said}" for _, said in clauses)]
+        parts.append("\n".join([*lines, *found.cautions]))
+    return "\n\n".join(parts)
+
+
+def _table(of: Sequence[Entry]) -> str:
+    rows = [("", "average return", "worst client", "held out")]
+    for entry in of:
+        held_out = wording.estimate(entry.held_out) if entry.held_out_columns else wording.MISSING
+        rows.append((entry.label, wording.estimate(entry.average), wording.estimate(entry.worst_case), held_out))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
