@@ -13,6 +13,7 @@ import contextlib
 import doctest
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -43,7 +44,8 @@ def environment() -> dict[str, str]:
 
 def run_page(page: Path) -> bool:
     """Run a page's commands in one shell; says how long they took."""
-    script = "\n".join(["set -o errexit -o nounset -o xtrace", *commands(page)])
+    said = [f"printf '$ %s\\n' {shlex.quote(command)}\n{command}" for command in commands(page)]
+    script = "\n".join(["set -o errexit -o nounset", *said])
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         for name, text in FILE.findall(page.read_text(encoding="utf-8")):

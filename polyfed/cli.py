@@ -5,7 +5,10 @@ What needs JAX is imported inside the commands, so that help and lists answer at
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import importlib.util
+import io
 import json
 import os
 import shlex
@@ -104,6 +107,8 @@ def main(argv: list[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        _fail(f"{error.filename or 'A file'} could not be read or written: {error.strerror or error}.", 5)
 
 
 def _fail(sentence: str, code: int) -> None:
@@ -125,8 +130,39 @@ def _dispatch(argv: list[str]) -> int:
         raise ValueError(f"There is no command {name!r}: {did_you_mean(name, COMMANDS)}")
     if name == "run":
         return _run(rest)
-    options = tyro.cli(COMMANDS[name], args=rest, prog=f"polyfed {name}")
+    options = _parse(COMMANDS[name], args=rest, prog=f"polyfed {name}")
     return {"list": _list, "report": _report, "play": _play, "check": _check}[name](options)
+
+
+def _parse(form: Any, *, prog: str, **how: Any) -> Any:
+    """`tyro.cli` whose complaints are one sentence (`ValueError`) rather than a box as wide as the terminal."""
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(form, prog=prog, **how)
+    except SystemExit as end:
+        if not complaint.getvalue():
+            raise  # help was asked for
+        raise ValueError(_sentence(complaint.getvalue(), prog)) from end
+
+
+def _sentence(box: str, prog: str) -> str:
+    """What a box of tyro says, as one sentence."""
+    lines = [line.strip(" │") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
+    end = next((i for i, line in enumerate(lines) if line.startswith("──")), len(lines))
+    said = " ".join(lines[:end]).rstrip(". ")
+    guess = next((line.split()[0].rstrip(",") for line in lines[end:] if line.startswith("--")), "")
+    if guess and said.startswith("Unrecognized"):
+        return f"{said}; did you mean {guess}? `{prog} --help` shows all options."
+    return f"{said}: see `{prog} --help`."
+
+
+def _need(extra: str, module: str, purpose: str, otherwise: str) -> None:
+    """Raise `ValueError` if an extra is missing, before hours are spent."""
+    if importlib.util.find_spec(module) is None:
+        raise ValueError(
+            f'{purpose} needs a package that is not installed: pip install "polyfed[{extra}]", or {otherwise}.'
+        )
 
 
 def _usage() -> str:
@@ -150,7 +186,7 @@ def _list(options: List) -> int:
 def _run(argv: list[str]) -> int:
     named = bool(argv) and not argv[0].startswith("-")
     if not named:
-        options = tyro.cli(Run, args=argv, prog="polyfed run")
+        options = _parse(Run, args=argv, prog="polyfed run")
         if not options.resume:
             raise ValueError("No experiment was named: `polyfed list` shows them, `polyfed run NAME` runs one.")
         return _go(options, None, argv)
@@ -163,6 +199,11 @@ def _run(argv: list[str]) -> int:
         one_of("recipe", wish, recipes.RECIPES)
         experiment = recipes.RECIPES[wish](experiment)
     options, experiment = _overrides(argv, experiment)
+    if options.resume:
+        raise ValueError(
+            f"--resume {options.resume} goes on with the experiment recorded there, but {argv[0]} was named too: "
+            f"type `polyfed run --resume {options.resume}`, or leave --resume out."
+        )
     if options.transforms:
         parts = tuple(typed.transform(text) for text in options.transforms.split())
         experiment = dataclasses.replace(experiment, transforms=parts)
@@ -194,7 +235,7 @@ def _overrides(argv: list[str], experiment: Experiment) -> tuple[Run, Experiment
     both.__doc__ = f"Run {experiment.name}: {titles().get(experiment.name, '')}"
     plain = dataclasses.replace(experiment, transforms=())
     with _short_docstrings(), _registry():
-        given = tyro.cli(
+        given = _parse(
             both,
             args=argv[1:],
             default=both(Run(experiment=argv[0]), plain),
@@ -260,6 +301,10 @@ def _registry() -> Any:
 
 
 def _go(options: Run, experiment: Experiment | None, argv: list[str]) -> int:
+    if options.report:
+        _need("report", "matplotlib", "A report", "run with --no-report")
+    if options.log == "tensorboard":
+        _need("tensorboard", "tensorboard", "--log tensorboard", "leave it out")
     from polyfed import typed
     from polyfed.console import Monitor
     from polyfed.runs import run

@@ -297,12 +297,14 @@ def check_transform(transform: Transform, *, num_clients: int = 5, zero_toleranc
             raise AssertionError(f"{name} moves a message equal to the broadcast by {moved:.3g}. Leave it as it is.")
         once = compiled(part, update, broadcast, key)
         _assert_same(_upload(part, update, broadcast, key), once, f"{name} differs when it is compiled.", 1e-6)
-        seeds = jax.vmap(_upload, in_axes=(None, None, None, 0))(part, update, broadcast, jnp.stack([key, key]))
+        seeds = jax.jit(jax.vmap(_upload, in_axes=(None, None, None, 0)))(
+            part, update, broadcast, jnp.stack([key, key])
+        )
         _assert_same(_rows(seeds, 1), once, f"{name} differs when it is vmapped over seeds.", 1e-6)
 
 
 def _worlds(environment: Environment, num: int) -> Params:
-    """Parameters of `num` worlds, each quantity within a tenth of its nominal value and in its range; leaves `[num]`."""
+    """Parameters of `num` worlds, each quantity in its range and within a tenth of its nominal value; `[num]`."""
     random, known = np.random.default_rng(0), quantities(environment.params_class)
     values = {n: q["default"] * random.uniform(0.9, 1.1, size=num) for n, q in known.items()}
     return environment.params_class(
@@ -347,9 +349,13 @@ def _check_world(environment: Environment) -> None:
         if not spec.get("unit") or not spec["low"] <= field.default <= spec["high"]:
             raise AssertionError(f"{name} has a quantity {field.name} without a unit or range. Make it by `quantity`.")
     params, key = environment.nominal(), jax.random.key(0)
-    state, observation = jax.eval_shape(environment.reset, key, params)
     action = jax.eval_shape(lambda: _any_action(environment, key))
-    after, step = jax.eval_shape(environment.step, key, state, action, params)
+    try:
+        state, observation = jax.eval_shape(environment.reset, key, params)
+        after, step = jax.eval_shape(environment.step, key, state, action, params)
+    except jax.errors.JAXTypeError as error:
+        sentence = f"{name} needs to know a state or a quantity before it can be compiled."
+        raise AssertionError(f"{sentence} Use `jnp.where` in place of `if`.") from error
     if _form(after) != _form(state):
         raise AssertionError(f"{name}'s state goes from {_form(state)[1]} to {_form(after)[1]}. Keep shapes and types.")
     real, flag, seen = ((), jnp.float32), ((), jnp.bool_), _form(observation)[1][0]
@@ -382,8 +388,8 @@ def check_environment(environment: Environment, *, num_clients: int = 3, num_ste
     """Holds a family of worlds to the contract of `Environment`.
 
     Its quantities have units and ranges; states keep shape and type; what is seen lies in the space and rewards are
-    finite; only the clock truncates, at `max_steps`; the same key gives the same world; stacked worlds step as one by
-    one; and a change of a quantity compiles nothing again.
+    finite; only the clock truncates, at `max_steps`; and worlds can be compiled for any quantities, and step in a stack
+    as they step one by one.
 
     Args:
       environment: The family.
@@ -398,78 +404,70 @@ def check_environment(environment: Environment, *, num_clients: int = 3, num_ste
       >>> check_environment(CartPole())
     """
     _check_world(environment)
-    name, traces = type(environment).__name__, []
     environment = dataclasses.replace(environment, max_steps=min(environment.max_steps, max(num_steps // 4, 2)))
-
-    @jax.jit
-    def walk(params: Params, key: Any) -> Any:
-        traces.append(None)
-        return _walk(environment, params, key, num_steps)
-
+    walk = jax.jit(lambda params, key: _walk(environment, params, key, num_steps))
     params, keys = _worlds(environment, num_clients), jax.random.split(jax.random.key(1), num_clients)
     walks = [walk(jax.tree.map(lambda x, i=i: x[i], params), keys[i]) for i in range(num_clients)]
-    if len(traces) > 1:
-        raise AssertionError(f"{name} compiles again when a quantity changes. Keep quantities float32 arrays.")
-    if not _same_bits(walk(_rows(params, 0), keys[0])[1], walks[0][1]):
-        raise AssertionError(f"{name} gives two results for one key. Draw from the key alone.")
     before, given, fresh = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *walks)
     each = jax.tree.map(lambda x: jnp.repeat(x, num_steps), params)
     _check_walks(environment, before, given, np.asarray(fresh), each)
 
 
-def _life(agent: Agent, environment: Environment, broadcast: Payload, num: tuple[int, int]) -> Any:
-    """A learner that took in a broadcast and lived `num = (environments, steps)`, and a rollout it may learn from."""
-    num_envs, num_steps = num
-    params = jax.tree.map(lambda x: jnp.broadcast_to(x, num_envs), environment.nominal())
-    k_agent, k_worlds, k_life, k_next = jax.random.split(jax.random.key(0), 4)
-    worlds = start(environment, params, k_worlds)
-    state = agent.absorb(agent.init(k_agent, environment, num_envs), broadcast)
-    state, worlds, _ = local_update(environment, agent, (state, worlds, params), k_life, num_steps=num_steps)
-    action = agent.act(state, worlds.observation, k_next)
-    _, step = jax.vmap(environment.step)(jax.random.split(k_next, num_envs), worlds.state, action, params)
+def _told(agent: Agent, environment: Environment, state: Any, num_envs: int) -> Trajectory:
+    """A rollout that it may learn from: one step in fresh worlds, `rollout_length` times over."""
+    params, key = jax.tree.map(lambda x: jnp.broadcast_to(x, num_envs), environment.nominal()), jax.random.key(4)
+    worlds = start(environment, params, key)
+    action = agent.act(state, worlds.observation, key)
+    _, step = jax.vmap(environment.step)(jax.random.split(key, num_envs), worlds.state, action, params)
     one = Trajectory(worlds.observation, action, step.reward, step.observation, step.terminated, step.truncated)
-    return state, jax.tree.map(lambda x: jnp.broadcast_to(x, (agent.rollout_length, *x.shape)), one)
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, (agent.rollout_length, *x.shape)), one)
 
 
-def _check_actions(agent: Agent, environment: Environment, state: Any, observation: Any) -> None:
-    """Actions of the space, from the key alone."""
-    name, space, key = type(agent).__name__, environment.action_space, jax.random.key(4)
-    choose = jax.jit(lambda state, key: (agent.act(state, observation, key), agent.policy(state, observation)))
-    acted, greedy = choose(state, key)
-    wanted = (len(observation),) if isinstance(space, Discrete) else (len(observation), space.size)
+def _life(agent: Agent, environment: Environment, broadcast: Payload, num: tuple[int, int]) -> Any:
+    """`(state, rollout)`: a learner that took in a broadcast and lived `num = (environments, steps)`; see `_told`."""
+    params = jax.tree.map(lambda x: jnp.broadcast_to(x, num[0]), environment.nominal())
+    k_agent, k_worlds, k_life = jax.random.split(jax.random.key(0), 3)
+    state = agent.absorb(agent.init(k_agent, environment, num[0]), broadcast)
+    worlds = start(environment, params, k_worlds)
+    state, _, _ = local_update(environment, agent, (state, worlds, params), k_life, num_steps=num[1])
+    return state, _told(agent, environment, state, num[0])
+
+
+def _check_actions(agent: Agent, environment: Environment, state: Any, num_envs: int) -> None:
+    """Actions of the space, with and without exploration."""
+    name, space = type(agent).__name__, environment.action_space
+    params = jax.tree.map(lambda x: jnp.broadcast_to(x, num_envs), environment.nominal())
+
+    @jax.jit
+    def choose(key: Any) -> tuple[Any, Any]:
+        seen = start(environment, params, jax.random.key(0)).observation
+        return agent.act(state, seen, key), agent.policy(state, seen)
+
+    chosen = choose(jax.random.key(4))
+    wanted = (num_envs,) if isinstance(space, Discrete) else (num_envs, space.size)
     low, high = (0, space.n - 1) if isinstance(space, Discrete) else (np.float32(space.low), np.float32(space.high))
     kind = jnp.integer if isinstance(space, Discrete) else jnp.floating
-    for action in (acted, greedy):
+    for action in chosen:
         if action.shape != wanted or not jnp.issubdtype(action.dtype, kind):
             given = f"{action.dtype}{list(action.shape)}"
             raise AssertionError(f"{name} chose {given}. Give {kind.__name__}{list(wanted)}.")
         if not np.all((np.asarray(action) >= low) & (np.asarray(action) <= high)):
             raise AssertionError(f"{name} chose an action outside {space}. Clip it.")
-    if not _same_bits(acted, choose(state, key)[0]):
-        raise AssertionError(f"{name} acts in two ways for one key. Draw from the key alone.")
 
 
-def _check_learning(agent: Agent, state: Any, trajectory: Trajectory) -> None:
-    """One call of `learn`: its form, the same alone and in a stack, never compiled again for another number."""
-    name, key, traces = type(agent).__name__, jax.random.key(5), []
-
-    @jax.jit
-    def learn(agent: Agent, state: Any, trajectory: Trajectory) -> tuple[Any, Metrics]:
-        traces.append(None)
-        return agent.learn(state, trajectory, key)
-
-    after, metrics = learn(agent, state, trajectory)
+def _check_form(agent: Agent, environment: Environment, state: Any, num_envs: int) -> None:
+    """`learn` can be compiled for any numbers, keeps the form of the state, and gives named scalars."""
+    name, key = type(agent).__name__, jax.random.key(5)
+    told = jax.eval_shape(lambda: _told(agent, environment, state, num_envs))
+    try:
+        after, metrics = jax.eval_shape(lambda agent, *given: agent.learn(*given, key), agent, state, told)
+    except jax.errors.JAXTypeError as error:
+        sentence = f"{name} needs to know a number before it can be compiled."
+        raise AssertionError(f"{sentence} Use `jnp.where`, or make what fixes a shape or a branch static.") from error
     if _form(after) != _form(state):
         raise AssertionError(f"{name}'s state changes its shapes or types as it learns. Keep them.")
     if wrong := [key for key, value in metrics.items() if jnp.ndim(value) != 0]:
         raise AssertionError(f"{name} gives metrics {wrong} that are not scalars. Reduce them, or name every entry.")
-    learn(jax.tree.map(lambda leaf: leaf + 1, agent), state, trajectory)
-    if len(traces) > 1:
-        raise AssertionError(f"{name} compiles again when a number changes. Make what fixes a shape static.")
-    shared = agent.share(after)
-    two = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), (agent, state, trajectory))
-    stack = jax.jit(jax.vmap(lambda agent, *given: agent.share(agent.learn(*given, key)[0])))(*two)
-    _assert_same(_rows(stack, 1), shared, f"{name} learns otherwise in a stack of clients.", 1e-4)
 
 
 def check_agent(agent: Agent, environment: Environment, *, num_envs: int = 2, num_steps: int = 600) -> None:
@@ -477,7 +475,7 @@ def check_agent(agent: Agent, environment: Environment, *, num_envs: int = 2, nu
 
     Another key makes another learner; what is shared are finite arrays, and what is absorbed is what is shared next;
     training does change it, and leaves the broadcast itself as it was, byte for byte; actions lie in the space; the
-    state keeps shapes and types; and `learn` is the same alone and in a stack, and compiled once for all numbers.
+    state keeps shapes and types; and `learn` can be compiled for any numbers, and is the same alone and in a stack.
 
     Args:
       agent: The learner; it must begin to learn within `num_steps`.
@@ -502,18 +500,22 @@ def check_agent(agent: Agent, environment: Environment, *, num_envs: int = 2, nu
         raise AssertionError(f"{name} begins the same for every key. Draw from the key.")
     memory = jax.tree.map(lambda leaf: np.array(leaf), shared)  # may be shared with what the agent is given
     broadcast, before = jax.tree.map(jnp.asarray, memory), jax.tree.map(np.copy, memory)
-    if not _same_bits(agent.share(agent.absorb(first, broadcast)), before):
-        raise AssertionError(f"{name} does not share what it has just absorbed. Take the broadcast as it is.")
-    if _form(agent.absorb(first, broadcast)) != _form(first):
-        raise AssertionError(f"{name}'s state changes its shapes or types as it absorbs. Keep them.")
-    live = jax.jit(lambda agent, broadcast: _life(agent, environment, broadcast, (num_envs, num_steps)))
-    state, trajectory = live(agent, broadcast)
+    _check_actions(agent, environment, first, num_envs)
+    _check_form(agent, environment, first, num_envs)
+    absorbed = agent.absorb(first, broadcast)
+    state, trajectory = jax.jit(lambda b: _life(agent, environment, b, (num_envs, num_steps)))(broadcast)
     if not (_same_bits(memory, before) and _same_bits(broadcast, before)):
         raise AssertionError(f"{name} trains the broadcast in place. Work on a copy: what is broadcast is read-only.")
+    if not _same_bits(agent.share(absorbed), before):
+        raise AssertionError(f"{name} does not share what it has just absorbed. Take the broadcast as it is.")
+    if _form(absorbed) != _form(first):
+        raise AssertionError(f"{name}'s state changes its shapes or types as it absorbs. Keep them.")
     learned = agent.share(state)
     if _form(learned) != _form(shared) or not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(learned)):
         raise AssertionError(f"{name} does not share finite arrays of one form throughout its life. Keep to one.")
     if _same_bits(learned, before):
         raise AssertionError(f"{name} has learned nothing in {num_steps} steps. Give num_steps in which it does.")
-    _check_actions(agent, environment, state, trajectory.observation[0])
-    _check_learning(agent, state, trajectory)
+    learn = lambda agent, *given: agent.share(agent.learn(*given, jax.random.key(5))[0])  # noqa: E731
+    two = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), (agent, state, trajectory))
+    alone, stack = jax.jit(learn)(agent, state, trajectory), jax.jit(jax.vmap(learn))(*two)
+    _assert_same(_rows(stack, 1), alone, f"{name} learns otherwise in a stack of clients.", 1e-4)

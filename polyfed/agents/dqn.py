@@ -108,7 +108,8 @@ class DQN(Agent):
 
     def act(self, state: DQNState, observation: Float[Array, "E D"], key: PRNGKeyArray) -> Int[Array, " E"]:
         """Epsilon-greedy actions."""
-        return epsilon_greedy(state.online(observation), self.exploration(state.explore_steps), key)
+        values = jax.vmap(state.online)(observation)  # a matrix times a vector needs no transposed weights
+        return epsilon_greedy(values, self.exploration(state.explore_steps), key)
 
     def policy(self, state: DQNState, observation: Float[Array, "N D"]) -> Int[Array, " N"]:
         """The action of highest value."""
@@ -155,30 +156,31 @@ class DQN(Agent):
         return adam if self.max_grad_norm is None else optax.chain(optax.clip_by_global_norm(self.max_grad_norm), adam)
 
     def _gradient_step(self, state: DQNState, key: PRNGKeyArray) -> tuple[DQNState, Metrics]:
-        batch = state.replay.sample(key, self.batch_size, self.discount, self.n_step)
-        (_, (loss, value)), gradient = jax.value_and_grad(self._loss, has_aux=True)(state.online, state, batch)
-        updates, optimizer = self._optimizer().update(gradient, state.optimizer, state.online)
-        online = optax.apply_updates(state.online, updates)
-        learn_steps = state.learn_steps + 1
-        target = self.target_update(online, state.target, learn_steps)
-        ready = state.replay.count >= self.learning_starts
-        learned, kept = (online, target, optimizer, learn_steps), (
-            state.online, state.target, state.optimizer, state.learn_steps,
-        )  # fmt: skip
-        online, target, optimizer, learn_steps = jax.tree.map(
-            lambda new, old: jnp.where(ready, new, old), learned, kept
-        )
-        new = DQNState(online, target, optimizer, state.replay, learn_steps, state.explore_steps, state.anchor)
-        return new, {"loss": jnp.where(ready, loss, 0.0), "value": value}
+        """One gradient step, or none before `learning_starts`: a branch, so that weights are updated in place."""
 
-    def _loss(self, online: Any, state: DQNState, batch: Batch) -> tuple[Float[Array, ""], tuple[Array, Array]]:
+        def learn() -> tuple[Any, Metrics]:
+            batch = state.replay.sample(key, self.batch_size, self.discount, self.n_step)
+            (_, metrics), gradient = jax.value_and_grad(self._loss, has_aux=True)(state.online, state, batch)
+            updates, optimizer = self._optimizer().update(gradient, state.optimizer, state.online)
+            online, step = optax.apply_updates(state.online, updates), state.learn_steps + 1
+            return (online, self.target_update(online, state.target, step), optimizer, step), metrics
+
+        def wait() -> tuple[Any, Metrics]:
+            zero = jnp.zeros((), jnp.float32)
+            return (state.online, state.target, state.optimizer, state.learn_steps), {"loss": zero, "value": zero}
+
+        ready = state.replay.count >= self.learning_starts
+        (online, target, optimizer, step), metrics = jax.lax.cond(ready, learn, wait)
+        return DQNState(online, target, optimizer, state.replay, step, state.explore_steps, state.anchor), metrics
+
+    def _loss(self, online: Any, state: DQNState, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
         values = online(batch.observation)
         action = batch.action[:, 0].astype(jnp.int32)
         chosen = jnp.sum(values * jax.nn.one_hot(action, values.shape[-1], dtype=values.dtype), axis=-1)
         target = batch.reward + batch.bootstrap * self._next_value(online, state.target, batch.next_observation)
         loss = jnp.mean(LOSSES[self.loss](chosen - jax.lax.stop_gradient(target)))
         terms = sum((term(online, state.anchor) for term in self.local_terms), start=jnp.zeros((), loss.dtype))
-        return loss + terms, (loss, jnp.mean(chosen))
+        return loss + terms, {"loss": loss, "value": jnp.mean(chosen)}
 
     def _next_value(self, online: Any, target: Any, observation: Float[Array, "B D"]) -> Float[Array, " B"]:
         values = target(observation)

@@ -22,7 +22,7 @@ class Linear(eqx.Module):
 
     def __call__(self, x: Float[Array, "... in"]) -> Float[Array, "... out"]:
         """Apply to any leading axes."""
-        return x @ self.weight.T + self.bias
+        return (self.weight @ x if x.ndim == 1 else x @ self.weight.T) + self.bias
 
 
 def linears(shapes: Sequence[tuple[int, int]], key: PRNGKeyArray) -> tuple[Linear, ...]:

@@ -102,7 +102,7 @@ def write_checkpoint(arm: Path, round_: int, federation: Any, experiment: str, l
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(beside, folder)
         sync_folder(folder.parent)
-        for old in sorted(folder.parent.glob("round-*"))[:-KEEP]:
+        for old in [*sorted(folder.parent.glob("round-*"))[:-KEEP], *folder.parent.glob(".round-*.writing")]:
             shutil.rmtree(old)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,10 +14,10 @@ import numpy as np
 from polyfed.errors import ResumeMismatchError
 from polyfed.experiment import Experiment
 from polyfed.recipes import arms
-from polyfed.record import digest, to_data
+from polyfed.record import digest, from_data, to_data
 from polyfed.runs import store
 from polyfed.runs.checkpoint import write_arrays, write_checkpoint
-from polyfed.runs.files import write_json, writing
+from polyfed.runs.files import writing
 from polyfed.runs.versions import differences
 from polyfed.simulation.simulate import Simulation
 
@@ -60,10 +59,11 @@ def create(root: Path, experiment: Experiment, seeds: tuple[int, ...], command: 
 
 
 def check(experiment: Experiment, seeds: tuple[int, ...]) -> None:
-    """Raise `ValueError` if any arm cannot run."""
+    """Raise `ValueError` if any arm cannot run, or could not be read again from its record."""
     experiment.check()
     for arm in arms(experiment).values():
         Simulation(arm, seeds)
+    from_data(to_data(experiment))
 
 
 def go_on(folder: Path, watch: Watch, checkpoint_seconds: float = 10.0, force: bool = False) -> None:
@@ -104,7 +104,7 @@ def _run_arm(path: Path, simulation: Simulation, methods: tuple[str, ...], watch
         store.log_evaluation(path, 0, returns)
         done, metrics = 0, {}
     else:
-        federation = simulation.place(checkpoint.load(federation))
+        federation = simulation.place(checkpoint.load(simulation.unpadded(federation)))
         done, returns, metrics = checkpoint.round, np.zeros((len(seeds), 0, 0)), {}
     tell = lambda message="": watch(  # noqa: E731
         Progress(experiment.method, methods, done, experiment.num_rounds, returns, metrics, simulation, message)
@@ -118,7 +118,7 @@ def _run_arm(path: Path, simulation: Simulation, methods: tuple[str, ...], watch
         returns = simulation.evaluate(federation)
         store.log_evaluation(path, done, returns)
         if done == experiment.num_rounds or time.monotonic() - saved >= pause:
-            write_checkpoint(path, done, federation, identity, logs)
+            write_checkpoint(path, done, simulation.unpadded(federation), identity, logs)
             saved = time.monotonic()
         tell()
     _finish(path, simulation, federation)
@@ -150,7 +150,7 @@ def _finish(path: Path, simulation: Simulation, federation: Any) -> None:
         for name, model in models.items():
             checksums[f"seed-{seed}/{name}"] = write_arrays(folder / f"{name}.safetensors", model)
     data = {"seconds": simulation.seconds, "compile_seconds": simulation.compile_seconds, "weights": checksums}
-    write_json(path / "done.json", data)
+    store.write_done(path, data)
 
 
 def _nth(tree: Any, i: int) -> Any:
@@ -161,7 +161,7 @@ def weights_checksum(path: Path, name: str) -> str:
     """The recorded SHA-256 of an arm's weights, e.g. `"seed-0/global"`; raises `ValueError` if there are none."""
     if not store.is_done(path):
         raise ValueError(f"{path} is not complete, so it has no final weights: finish it with `polyfed run --resume`.")
-    weights = json.loads((path / "done.json").read_text())["weights"]
+    weights = store.read_done(path)["weights"]
     if name not in weights:
         raise ValueError(f"{path} has no weights {name!r}: it has {', '.join(sorted(weights))}.")
     return weights[name]

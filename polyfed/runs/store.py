@@ -68,13 +68,16 @@ def create(root: Path, experiment: Experiment, seeds: tuple[int, ...], command: 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold a run folder; raises `BusyError` where another process does."""
-    with writing(folder / "lock"), (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BusyError(
-                f"{folder} is in use by another process, and two would overwrite each other: wait for it, or stop it."
-            ) from None
+    with contextlib.ExitStack() as stack:
+        with writing(folder / "lock"):
+            file = stack.enter_context((folder / "lock").open("w"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise BusyError(
+                    f"{folder} is in use by another process, and two would overwrite each other: "
+                    "wait for it, or stop it."
+                ) from None
         yield
 
 
@@ -90,7 +93,7 @@ def read_record(folder: Path) -> dict[str, Any]:
             raise DamagedError(
                 f"{path} was edited, or written by another format: its checksum is not the recorded one."
             )
-    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedError(f"{path} cannot be read: it was cut or edited.") from error
     return data
 
@@ -128,6 +131,25 @@ def is_done(arm: Path) -> bool:
     return (arm / "done.json").is_file()
 
 
+def write_done(arm: Path, data: dict[str, Any]) -> None:
+    """Mark an arm as complete: `data`, and checksums of the logs and of all this."""
+    body = {**data, "logs": {name: sha256(arm / name) for name in LOGS}}
+    write_json(arm / "done.json", {**body, "done_sha256": digest(body)})
+
+
+def read_done(arm: Path) -> dict[str, Any]:
+    """`done.json` of a complete arm; raises `DamagedError` if it was edited."""
+    path = arm / "done.json"
+    try:
+        data = json.loads(path.read_text())
+        whole = data.pop("done_sha256") == digest(data)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedError(f"{path} cannot be read: it was cut or edited.") from error
+    if not whole:
+        raise DamagedError(f"{path} was edited: its checksum is not the recorded one.")
+    return data
+
+
 def latest(arm: Path, experiment: str) -> tuple[Checkpoint | None, list[str]]:
     """The newest checkpoint that is whole, with logs cut back to it, and a sentence for each one that is not.
 
@@ -143,24 +165,31 @@ def latest(arm: Path, experiment: str) -> tuple[Checkpoint | None, list[str]]:
                 raise DamagedError(
                     f"{folder}/state.safetensors was cut or edited: its checksum is not the recorded one."
                 )
-            _check_logs(arm, checkpoint)
+            for name, (length, checksum) in checkpoint.logs.items():
+                _check_log(arm / name, checksum, length)
         except (DamagedError, OSError) as error:
             complaints.append(str(error))
             continue
         for name, (length, _) in checkpoint.logs.items():
-            os.truncate(arm / name, length)
+            with writing(arm / name):
+                os.truncate(arm / name, length)
         return checkpoint, complaints
     if found:
         raise DamagedError(f"No checkpoint of {arm} is whole, so it cannot be resumed: {complaints[0]}")
     for name in LOGS:
-        (arm / name).write_bytes(b"")
+        with writing(arm / name):
+            (arm / name).write_bytes(b"")
     return None, complaints
 
 
-def _check_logs(arm: Path, checkpoint: Checkpoint) -> None:
-    for name, (length, checksum) in checkpoint.logs.items():
-        if (arm / name).stat().st_size < length or sha256(arm / name, length) != checksum:
-            raise DamagedError(f"{arm / name} was cut or edited: its checksum is not the recorded one.")
+def _check_log(path: Path, checksum: str, length: int | None = None) -> None:
+    """Raise `DamagedError` unless the log, or its first `length` bytes, has that checksum."""
+    try:
+        whole = (length is None or path.stat().st_size >= length) and sha256(path, length) == checksum
+    except OSError:
+        whole = False
+    if not whole:
+        raise DamagedError(f"{path} was cut or edited: its checksum is not the recorded one.")
 
 
 def _read_logs(arm: Path) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
@@ -212,7 +241,9 @@ def _load_arm(path: Path, arm: Experiment, seeds: tuple[int, ...]) -> ArmResult:
     simulation = Simulation(arm, seeds)
     metrics, rounds, returns = _read_logs(path)
     traffic = simulation.traffic()
-    done = json.loads((path / "done.json").read_text()) if is_done(path) else {}
+    done = read_done(path) if is_done(path) else {}
+    for name, checksum in done.get("logs", {}).items():
+        _check_log(path / name, checksum)
     some = next(iter(v for v in metrics.values() if v.ndim == 3), np.zeros((0, 1, arm.num_clients)))
     shape = (some.shape[0], some.shape[1], arm.num_clients)
     metrics |= {"bytes_up": np.full(shape, traffic.up), "bytes_down": np.full(shape, traffic.down)}

@@ -72,11 +72,19 @@ class Simulation:
         server = init_server(self.parts, payload, self.plan)
         return self.place(Federation(clients, server, jnp.zeros((), jnp.int32)))
 
+    def unpadded(self, federation: Federation) -> Federation:
+        """The same without the clients that fill up the last device: what does not depend on the number of devices."""
+        total = self.plan.total
+        cut = lambda x: x if x.shape[0] == total else x[:total]  # noqa: E731
+        return Federation(jax.tree.map(cut, federation.clients), federation.server, federation.round)
+
     def place(self, federation: Federation) -> Federation:
-        """Lay a federation out over the devices, as every block of rounds leaves it."""
+        """Lay a federation, padded or not, out over the devices, as every block of rounds leaves it."""
         spread, everywhere = NamedSharding(self.plan.mesh, SPREAD), NamedSharding(self.plan.mesh, EVERYWHERE)
+        places = np.arange(self.plan.per_device * len(self.plan.devices)) % self.plan.total
+        fill = lambda x: x if x.shape[0] == len(places) else x[places]  # noqa: E731
         return Federation(
-            clients=jax.device_put(federation.clients, spread),
+            clients=jax.device_put(jax.tree.map(fill, federation.clients), spread),
             server=jax.device_put(federation.server, everywhere),
             round=jax.device_put(federation.round, everywhere),
         )

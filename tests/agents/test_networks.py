@@ -64,8 +64,13 @@ def test_first_weights_fill_their_bounds_and_differ():
             assert low * bound < largest <= bound
         assert float(jnp.mean(layer.weight)) == pytest.approx(0.0, abs=0.05 * bound)
         assert float(jnp.std(layer.weight)) == pytest.approx(bound / np.sqrt(3), rel=0.02)
-    draws = np.concatenate([np.asarray(leaf).ravel() * np.sqrt(s) for leaf, s in zip(layers, (16, 400), strict=True)
-                            for leaf in (leaf.weight, leaf.bias)])
+    draws = np.concatenate(
+        [
+            np.asarray(leaf).ravel() * np.sqrt(s)
+            for leaf, s in zip(layers, (16, 400), strict=True)
+            for leaf in (leaf.weight, leaf.bias)
+        ]
+    )
     assert len(np.unique(draws)) > 0.99 * len(draws)  # no draw is used twice
 
 
