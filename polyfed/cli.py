@@ -13,6 +13,7 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -131,7 +132,8 @@ def _dispatch(argv: list[str]) -> int:
     if name == "run":
         return _run(rest)
     options = _parse(COMMANDS[name], args=rest, prog=f"polyfed {name}")
-    return {"list": _list, "report": _report, "play": _play, "check": _check}[name](options)
+    handlers: dict[str, Callable[[Any], int]] = {"list": _list, "report": _report, "play": _play, "check": _check}
+    return handlers[name](options)
 
 
 def _parse(form: Any, *, prog: str, **how: Any) -> Any:
@@ -252,7 +254,7 @@ class _short_docstrings:
     def __enter__(self) -> None:
         import equinox as eqx
 
-        def parts(cls: type) -> list[type]:
+        def parts(cls: Any) -> list[Any]:
             return [cls, *(p for sub in cls.__subclasses__() for p in parts(sub))]
 
         self._docs = {cls: cls.__doc__ for cls in parts(eqx.Module) if cls.__module__.startswith("polyfed.")}

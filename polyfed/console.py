@@ -79,9 +79,8 @@ class Monitor:
             self._live.update(self._table())
         else:
             names = ("round", "average", "worst", "sent", "steps/s", "left")
-            self._console.print(
-                f"{row[0]:<12} " + "  ".join(f"{n} {v}" for n, v in zip(names, row[1:], strict=True)), highlight=False, soft_wrap=True
-            )
+            line = "  ".join(f"{name} {value}" for name, value in zip(names, row[1:], strict=True))
+            self._console.print(f"{row[0]:<12} {line}", highlight=False, soft_wrap=True)
 
     def _row(self, p: Progress) -> tuple[str, ...]:
         simulation, experiment = p.simulation, p.simulation.experiment

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 from polyfed.agents import Proximal, Survival
 from polyfed.aggregation import (
@@ -79,7 +80,7 @@ def pooled(experiment: Experiment) -> Experiment:
 
 
 def _federated(experiment: Experiment, method: str, **parts: object) -> Experiment:
-    fields = {"rule": WeightedMean(), "server_optimizer": ServerSGD(), "pooled": False, **parts}
+    fields: dict[str, Any] = {"rule": WeightedMean(), "server_optimizer": ServerSGD(), "pooled": False, **parts}
     agent = dataclasses.replace(experiment.agent, local_terms=())
     return dataclasses.replace(experiment, agent=agent, method=method, **fields)
 

@@ -62,10 +62,11 @@ def transform(text: str) -> Any:
     ClipNorm(max_norm=0.5)
     """
     name, _, rest = text.partition(":")
-    known = {kebab(type(part).__name__): part for part in TRANSFORMS}
+    known: dict[str, Any] = {kebab(type(part).__name__): part for part in TRANSFORMS}
     if name not in known:
         raise ValueError(f"There is no transform {name!r}: {did_you_mean(name, known)}")
-    part, fields = known[name], {}
+    part = known[name]
+    fields: dict[str, Any] = {}
     for field in filter(None, rest.split(",")):
         key, _, value = field.partition("=")
         names = [f.name for f in dataclasses.fields(part)]

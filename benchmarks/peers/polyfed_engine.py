@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import time
 
-from polyfed.agents import DQN, HardUpdate, LinearDecay, Survival  # first: it asks JAX for one device per core
-from polyfed.environments import CartPole, Explicit
-from polyfed.experiment import Evaluation, Experiment
-from polyfed.simulation.simulate import Simulation
 from workload import (
     DISCOUNT,
     EPSILON,
@@ -23,6 +19,11 @@ from workload import (
     parse_arguments,
     print_line,
 )
+
+from polyfed.agents import DQN, HardUpdate, LinearDecay, Survival
+from polyfed.environments import CartPole, Explicit
+from polyfed.experiment import Evaluation, Experiment
+from polyfed.simulation.simulate import Simulation
 
 
 def experiment(work: Work) -> Experiment:

@@ -159,7 +159,7 @@ class DQN(Agent):
         """One gradient step, or none before `learning_starts`: a branch, so that weights are updated in place."""
 
         def learn() -> tuple[Any, Metrics]:
-            batch = state.replay.sample(key, self.batch_size, self.discount, self.n_step)
+            batch = state.replay.sample(key, self.batch_size, jnp.asarray(self.discount, jnp.float32), self.n_step)
             (_, metrics), gradient = jax.value_and_grad(self._loss, has_aux=True)(state.online, state, batch)
             updates, optimizer = self._optimizer().update(gradient, state.optimizer, state.online)
             online, step = optax.apply_updates(state.online, updates), state.learn_steps + 1

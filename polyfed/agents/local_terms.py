@@ -25,7 +25,7 @@ class Proximal(eqx.Module):
     def __call__(self, params: Any, anchor: Any) -> Float[Array, ""]:
         """The term's value at `params`; `anchor` is the last broadcast."""
         distances = jax.tree.map(lambda p, a: jnp.sum((p - a) ** 2), params, anchor)
-        return 0.5 * self.strength * sum(jax.tree.leaves(distances))
+        return 0.5 * self.strength * sum(jax.tree.leaves(distances), start=jnp.zeros((), jnp.float32))
 
     def check(self) -> None:
         """Raise `ValueError` if the strength is negative."""

@@ -15,10 +15,11 @@ import numpy as np
 from polyfed.environments.environment import Environment, Params, quantities
 
 Values = tuple[tuple[str, tuple[float, ...]], ...]
+Given = Mapping[str, Sequence[float]] | Iterable[tuple[str, Sequence[float]]]
 Worlds = dict[str, np.ndarray]  # quantity -> its value at every client, float64 [C]
 
 
-def _values(values: Mapping[str, Sequence[float]] | Iterable[tuple[str, Sequence[float]]]) -> Values:
+def _values(values: Given) -> Values:
     pairs = values.items() if isinstance(values, Mapping) else values
     return tuple((str(name), tuple(float(x) for x in np.atleast_1d(levels))) for name, levels in pairs)
 
@@ -42,7 +43,10 @@ class Explicit(eqx.Module):
     (Array([0.25, 0.5 , 1.  ], dtype=float32), Array([10., 10., 10.], dtype=float32))
     """
 
-    values: Values = eqx.field(default=(), static=True, converter=_values)
+    values: Values = eqx.field(static=True)
+
+    def __init__(self, values: Given = ()):
+        self.values = _values(values)
 
     def worlds(self, environment: Environment, num_clients: int) -> Worlds:
         """The quantities that vary and each client's value, float64 `[C]`."""
@@ -79,7 +83,10 @@ class Grid(eqx.Module):
     [5.0, 10.0, 20.0, 5.0, 10.0, 20.0]
     """
 
-    values: Values = eqx.field(default=(), static=True, converter=_values)
+    values: Values = eqx.field(static=True)
+
+    def __init__(self, values: Given = ()):
+        self.values = _values(values)
 
     def worlds(self, environment: Environment, num_clients: int) -> Worlds:
         """The quantities that vary and each client's value, float64 `[C]`."""

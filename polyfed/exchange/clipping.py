@@ -19,12 +19,17 @@ def clip_to(payload: Payload, broadcast: Payload, max_norm: float) -> Payload:
     Args:
       payload: Leaves `[C, ...]`.
       broadcast: Leaves `[...]` or `[C, ...]`.
-      max_norm: Bound on the global norm; a message equal to the broadcast stays as it is.
+      max_norm: Bound on the global norm; a message within it stays as it is, bit for bit.
     """
     delta = jax.tree.map(lambda x, b: x - b, payload, broadcast)
     squares = sum(jnp.sum(d.reshape(d.shape[0], -1) ** 2, axis=1) for d in jax.tree.leaves(delta))
     scale = jnp.minimum(1.0, max_norm / jnp.maximum(jnp.sqrt(squares), 1e-30))
-    return jax.tree.map(lambda d, b: b + d * scale.reshape(-1, *(1,) * (d.ndim - 1)), delta, broadcast)
+
+    def shortened(x: jax.Array, d: jax.Array, b: jax.Array) -> jax.Array:
+        factor = scale.reshape(-1, *(1,) * (d.ndim - 1))
+        return jnp.where(factor < 1.0, b + d * factor, x)
+
+    return jax.tree.map(shortened, payload, delta, broadcast)
 
 
 class ClipNorm(Transform):

@@ -15,7 +15,7 @@ from polyfed.types import Payload, Update
 class HalfPrecision(Transform):
     """Sends what changed since the broadcast as IEEE half-precision numbers: two bytes each instead of four.
 
-    Rounding is relative (2^-11) down to 6e-8; a change beyond ±65504 saturates there.
+    The error is at most 2^-11 of a change, or 3e-8 where that is more; a change beyond ±65504 saturates there.
 
     >>> HalfPrecision().wire_bytes(4000)
     2000

@@ -28,8 +28,6 @@ EXPERIMENT = fedavg(
         num_rounds=100,
         local_steps=200,
         compare=("fedwb", "fedprox", "local_only", "pooled"),
-        evaluation=Evaluation(
-            every=10, episodes=5, held_out=Uniform(QUANTITIES, rho=0.5, seed=1), num_held_out=5
-        ),
+        evaluation=Evaluation(every=10, episodes=5, held_out=Uniform(QUANTITIES, rho=0.5, seed=1), num_held_out=5),
     )
 )

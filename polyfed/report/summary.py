@@ -26,7 +26,7 @@ def summary(runs: Sequence[RunResult]) -> str:
 def _table(of: Sequence[Entry]) -> str:
     rows = [("", "average return", "worst client", "held out")]
     for entry in of:
-        held_out = wording.estimate(entry.held_out) if entry.held_out_columns else wording.MISSING
+        held_out = wording.MISSING if entry.held_out is None else wording.estimate(entry.held_out)
         rows.append((entry.label, wording.estimate(entry.average), wording.estimate(entry.worst_case), held_out))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(

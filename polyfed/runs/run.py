@@ -98,14 +98,14 @@ def _run_arm(path: Path, simulation: Simulation, methods: tuple[str, ...], watch
     identity = digest([to_data(experiment), list(seeds)])
     checkpoint, complaints = store.latest(path, identity)
     logs = [path / name for name in store.LOGS]
-    federation = simulation.init()
+    federation, metrics = simulation.init(), dict[str, np.ndarray]()
     if checkpoint is None:
         returns = simulation.evaluate(federation)
         store.log_evaluation(path, 0, returns)
-        done, metrics = 0, {}
+        done = 0
     else:
         federation = simulation.place(checkpoint.load(simulation.unpadded(federation)))
-        done, returns, metrics = checkpoint.round, np.zeros((len(seeds), 0, 0)), {}
+        done, returns = checkpoint.round, np.zeros((len(seeds), 0, 0))
     tell = lambda message="": watch(  # noqa: E731
         Progress(experiment.method, methods, done, experiment.num_rounds, returns, metrics, simulation, message)
     )

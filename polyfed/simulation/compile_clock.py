@@ -12,9 +12,9 @@ _EVENTS = (
 _total = [0.0]
 
 
-def _listen(event: str, duration: float, **_: object) -> None:
+def _listen(event: str, duration_secs: float, **_: object) -> None:
     if event in _EVENTS:
-        _total[0] += duration
+        _total[0] += duration_secs
 
 
 jax.monitoring.register_event_duration_secs_listener(_listen)
