@@ -36,7 +36,7 @@ suppress_warnings = ["myst.xref_missing"] if os.environ.get("POLYFED_DOCS_DRAFT"
 
 default_role = "code"  # docstrings mark code with single backticks
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True}
 autodoc_preserve_defaults = True
 autodoc_typehints = "signature"
 napoleon_numpy_docstring = False
@@ -69,3 +69,4 @@ html_theme_options = {"navigation_with_keys": True}
 
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
+copybutton_line_continuation_character = "\\"

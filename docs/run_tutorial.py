@@ -28,8 +28,8 @@ FILE = re.compile(r"^```python\n# (\w+\.py)\n(.*?)^```", re.MULTILINE | re.DOTAL
 
 
 def commands(page: Path) -> list[str]:
-    """The commands of a page: the lines of its `console` blocks that begin with `$ `."""
-    blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
+    r"""The commands of a page: the lines of its `console` blocks that begin with `$ `, and go on after a `\`."""
+    blocks = (block.replace("\\\n", "") for block in BLOCK.findall(page.read_text(encoding="utf-8")))
     return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
 
 

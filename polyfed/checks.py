@@ -22,6 +22,18 @@ def one_of(name: str, value: str, known: Iterable[str]) -> None:
         raise ValueError(f"{name} = {value!r} is not known: {did_you_mean(str(value), known)}")
 
 
+def as_numbers(value: Any) -> np.ndarray:
+    """One number or nested ones as float64; raises `TypeError` or `ValueError` for text, nothing and ragged lists.
+
+    >>> as_numbers((1, 0.5)).tolist()
+    [1.0, 0.5]
+    """
+    given = np.asarray(value)
+    if given.size == 0 or given.dtype.kind in "USMmc" or any(x is None for x in given.flat):
+        raise TypeError(f"{value!r} is not a number")
+    return given.astype(np.float64)
+
+
 def in_range(name: str, value: Any, low: float, high: float, unit: str = "") -> None:
     """Raise `ValueError` unless every number in `value` lies in `[low, high]`.
 
@@ -30,7 +42,7 @@ def in_range(name: str, value: Any, low: float, high: float, unit: str = "") -> 
     ValueError: discount = 1.5 is out of range: give a number from 0 to 1.
     """
     try:
-        numbers = np.atleast_1d(np.asarray(value, dtype=np.float64))
+        numbers = np.atleast_1d(as_numbers(value))
     except (TypeError, ValueError):
         raise ValueError(
             f"{name} = {value!r} is not a number: give one from {low:g} to {high:g}{_space(unit)}."

@@ -244,6 +244,11 @@ def _overrides(argv: list[str], experiment: Experiment) -> tuple[Run, Experiment
             prog=f"polyfed run {argv[0]}",
             config=(tyro.conf.AvoidSubcommands,),
         )
+    if given.options.experiment != argv[0]:
+        raise ValueError(
+            f"{given.options.experiment!r} is one word too many after {argv[0]!r}: options start with --, "
+            "and one experiment runs at a time."
+        )
     fields = dataclasses.replace(given.fields, transforms=experiment.transforms)
     return given.options, fields
 

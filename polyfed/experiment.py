@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 import equinox as eqx
+import numpy as np
 
 from polyfed.agents import DQN
 from polyfed.aggregation import (
@@ -14,7 +17,7 @@ from polyfed.aggregation import (
     WassersteinBarycenter,
     WeightedMean,
 )
-from polyfed.checks import in_range
+from polyfed.checks import whole_in_range
 from polyfed.environments import (
     Acrobot,
     CartPole,
@@ -80,10 +83,12 @@ class Experiment(eqx.Module):
 
     def check(self) -> None:
         """Raise `ValueError` in one sentence if the experiment cannot run as it stands."""
-        in_range("num_clients", self.num_clients, 1, 10**6)
-        in_range("num_rounds", self.num_rounds, 1, 10**9)
-        in_range("local_steps", self.local_steps, 1, 10**9)
-        in_range("num_envs", self.num_envs, 1, 10**6)
+        self._check_names()
+        whole_in_range("num_clients", self.num_clients, 1, 10**6)
+        whole_in_range("num_rounds", self.num_rounds, 1, 10**9)
+        whole_in_range("local_steps", self.local_steps, 1, 10**9)
+        whole_in_range("num_envs", self.num_envs, 1, 10**6)
+        whole_in_range("environment.max_steps", self.environment.max_steps, 1, 10**9, "steps")
         self.variation.check(self.environment, self.num_clients)
         self.agent.check(self.environment)
         check_leaves("agent", self.agent, self.num_clients)
@@ -93,12 +98,19 @@ class Experiment(eqx.Module):
                 "them: give one number, or drop pooled from compare."
             )
         self._check_lengths()
-        self.rule.check()
-        self.server_optimizer.check()
-        for transform in self.transforms:
-            transform.check()
+        transforms = [(f"transforms[{i}]", transform) for i, transform in enumerate(self.transforms)]
+        for name, part in (("rule", self.rule), ("server_optimizer", self.server_optimizer), *transforms):
+            part.check()
+            check_leaves(name, part, num_clients=None)
         self._check_evaluation()
         self._check_fit()
+
+    def _check_names(self) -> None:
+        for field, value, joint in (("name", self.name, "-"), ("method", self.method, "_")):
+            if not re.fullmatch(f"[a-z0-9]+({joint}[a-z0-9]+)*", value):
+                raise ValueError(
+                    f"{field} = {value!r} cannot name a folder: use lower case and digits, words joined by {joint!r}."
+                )
 
     def _check_lengths(self) -> None:
         if self.local_steps % self.agent.rollout_length:
@@ -112,23 +124,49 @@ class Experiment(eqx.Module):
                 f"agent.replay_capacity = {capacity} cannot be shared evenly by "
                 f"{self.worlds_per_agent} environments: make it a multiple of {self.worlds_per_agent}."
             )
+        length, n_step = capacity // self.worlds_per_agent, getattr(self.agent, "n_step", 1)
+        if capacity and length < n_step:
+            raise ValueError(
+                f"agent.replay_capacity = {capacity} leaves each of {self.worlds_per_agent} environments {length} "
+                f"steps, fewer than agent.n_step = {n_step}: give at least {n_step * self.worlds_per_agent}."
+            )
+        starts = np.ravel(getattr(self.agent, "learning_starts", 0))
+        forgets = not getattr(getattr(self.agent, "survival", None), "replay", True)
+        if forgets and np.any(late := starts > self.local_steps):
+            raise ValueError(
+                f"agent.learning_starts = {starts[late][0]} is more than local_steps = {self.local_steps}, but the "
+                "replay is emptied every round, so nothing would ever be learned: start earlier, take more local "
+                "steps, or let agent.survival.replay be kept."
+            )
 
     def _check_evaluation(self) -> None:
-        in_range("evaluation.every", self.evaluation.every, 1, self.num_rounds, "rounds")
-        in_range("evaluation.episodes", self.evaluation.episodes, 1, 10**6)
-        in_range("evaluation.num_held_out", self.evaluation.num_held_out, 0, 10**6)
+        whole_in_range("evaluation.every", self.evaluation.every, 1, self.num_rounds, "rounds")
+        whole_in_range("evaluation.episodes", self.evaluation.episodes, 1, 10**6)
+        whole_in_range("evaluation.seed", self.evaluation.seed, 0, 2**32 - 1)
+        whole_in_range("evaluation.num_held_out", self.evaluation.num_held_out, 0, 10**6)
         if self.evaluation.num_held_out:
             self.evaluation.held_out.check(self.environment, self.evaluation.num_held_out)
+
+    def _check_silent(self, who: str) -> None:
+        """Refuse what would act on messages where there are none."""
+        remedy = "do not pool" if self.pooled else "use a rule that exchanges"
+        for transform in self.transforms:
+            name = type(transform).__name__
+            raise ValueError(f"{who} sends no message, so {name} would never act: drop {name}, or {remedy}.")
+        server = self.server_optimizer
+        if not isinstance(server, ServerSGD) or server.learning_rate != 1:
+            raise ValueError(
+                f"{who} sends no message, so {type(server).__name__} would only change what a client has learned by "
+                f"itself: use ServerSGD(learning_rate=1), or {remedy}."
+            )
 
     def _check_fit(self) -> None:
         """Refuse combinations of rule and transforms that contradict each other, from their declared facts."""
         rule, bounded = type(self.rule).__name__, None
+        if self.pooled or not self.rule.exchanges:
+            self._check_silent("A pooled agent" if self.pooled else rule)
         for transform in self.transforms:
             name = type(transform).__name__
-            if not self.rule.exchanges:
-                raise ValueError(
-                    f"{rule} sends no message, so {name} would never act: drop {name}, or use a rule that exchanges."
-                )
             if transform.sum_only and not self.rule.linear:
                 raise ValueError(
                     f"{name} reveals only the sum of the messages, but {rule} needs them one by one: "

@@ -8,6 +8,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from polyfed.checks import as_numbers
+
 
 def is_part(value: Any) -> bool:
     """Whether a value is a part: an instance of a dataclass."""
@@ -36,18 +38,20 @@ def _replace(part: Any, new: dict[str, Any]) -> Any:
     return copy
 
 
-def check_leaves(name: str, part: Any, num_clients: int) -> None:
-    """Raise `ValueError` if a leaf is neither one number nor one per client."""
+def check_leaves(name: str, part: Any, num_clients: int | None) -> None:
+    """Raise `ValueError` if a leaf is neither one number nor, where there are `num_clients`, one per client."""
 
     def check(path: str, value: Any) -> None:
         try:
-            shape = np.shape(np.asarray(value, dtype=np.float64))
+            shape = as_numbers(value).shape
         except (TypeError, ValueError):
             raise ValueError(f"{path} = {value!r} is not a number: give one, or one per client.") from None
+        given = f"{shape[0]} values" if len(shape) == 1 else f"an array of shape {shape}"
+        if num_clients is None and shape:
+            raise ValueError(f"{path} has {given}, but all clients have it in common: give one number.")
         if shape not in ((), (num_clients,)):
-            count = shape[0] if len(shape) == 1 else f"an array of shape {shape}"
             raise ValueError(
-                f"{path} has {count} values for {num_clients} clients, but every client needs its own: "
+                f"{path} has {given} for {num_clients} clients, but every client needs its own: "
                 f"give one number for all, or {num_clients}."
             )
 

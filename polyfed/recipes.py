@@ -59,10 +59,10 @@ def fedprox(experiment: Experiment) -> Experiment:
 
 
 def local_only(experiment: Experiment) -> Experiment:
-    """Every client learns alone: the baseline that federation has to beat."""
+    """Every client learns alone: the baseline that federation has to beat. By itself it is compared with nothing."""
     alone = _federated(experiment, "local_only", rule=LocalOnly())
     agent = dataclasses.replace(alone.agent, survival=Survival.everything())
-    return dataclasses.replace(alone, agent=agent, transforms=())
+    return dataclasses.replace(alone, agent=agent, transforms=(), compare=())
 
 
 def pooled(experiment: Experiment) -> Experiment:
@@ -80,7 +80,12 @@ def pooled(experiment: Experiment) -> Experiment:
 
 
 def _federated(experiment: Experiment, method: str, **parts: object) -> Experiment:
-    fields: dict[str, Any] = {"rule": WeightedMean(), "server_optimizer": ServerSGD(), "pooled": False, **parts}
+    if experiment.pooled:
+        raise ValueError(
+            f"{method} cannot be made from a pooled agent, which has the updates and the replay of the whole fleet: "
+            "start from another method, and name pooled in compare."
+        )
+    fields: dict[str, Any] = {"rule": WeightedMean(), "server_optimizer": ServerSGD(), **parts}
     agent = dataclasses.replace(experiment.agent, local_terms=())
     return dataclasses.replace(experiment, agent=agent, method=method, **fields)
 

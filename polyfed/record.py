@@ -56,7 +56,14 @@ def from_data(data: Any) -> Any:
             f"{cls.__name__} has no field {sorted(unknown)[0]!r}: "
             "the record was edited, or written by another version of polyfed."
         )
-    return cls(**fields)
+    try:
+        return cls(**fields)
+    except (TypeError, ValueError):
+        given = ", ".join(fields) or "nothing"
+        raise ValueError(
+            f"{cls.__name__} cannot be made from {given}: the record was edited, or written by another version of "
+            "polyfed."
+        ) from None
 
 
 def _part_class(path: str) -> type:
@@ -64,9 +71,9 @@ def _part_class(path: str) -> type:
     if module == "polyfed" or module.startswith("polyfed."):
         try:
             cls = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError):
+        except (ImportError, AttributeError, ValueError):
             cls = None
-        if isinstance(cls, type) and dataclasses.is_dataclass(cls):
+        if isinstance(cls, type) and dataclasses.is_dataclass(cls) and cls.__module__ == module:
             return cls
     raise ValueError(f"{path!r} is not a part of polyfed: a record names parts of polyfed only.")
 

@@ -455,7 +455,7 @@ def _check_actions(agent: Agent, environment: Environment, state: Any, num_envs:
             raise AssertionError(f"{name} chose an action outside {space}. Clip it.")
 
 
-def _check_form(agent: Agent, environment: Environment, state: Any, num_envs: int) -> None:
+def _check_learning(agent: Agent, environment: Environment, state: Any, num_envs: int) -> None:
     """`learn` can be compiled for any numbers, keeps the form of the state, and gives named scalars."""
     name, key = type(agent).__name__, jax.random.key(5)
     told = jax.eval_shape(lambda: _told(agent, environment, state, num_envs))
@@ -501,7 +501,7 @@ def check_agent(agent: Agent, environment: Environment, *, num_envs: int = 2, nu
     memory = jax.tree.map(lambda leaf: np.array(leaf), shared)  # may be shared with what the agent is given
     broadcast, before = jax.tree.map(jnp.asarray, memory), jax.tree.map(np.copy, memory)
     _check_actions(agent, environment, first, num_envs)
-    _check_form(agent, environment, first, num_envs)
+    _check_learning(agent, environment, first, num_envs)
     absorbed = agent.absorb(first, broadcast)
     state, trajectory = jax.jit(lambda b: _life(agent, environment, b, (num_envs, num_steps)))(broadcast)
     if not (_same_bits(memory, before) and _same_bits(broadcast, before)):

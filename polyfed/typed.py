@@ -36,7 +36,11 @@ def numbers(text: str, kind: type) -> Any:
     >>> numbers("1e-3,5e-4", float)
     (0.001, 0.0005)
     """
-    values = tuple(kind(piece) for piece in text.split(","))
+    try:
+        values = tuple(kind(piece) for piece in text.split(","))
+    except ValueError:
+        example = "10, or one per client, 10,20,30" if kind is int else "1e-3, or one per client, 1e-3,5e-4,1e-3"
+        raise ValueError(f"{text!r} is not a{' whole' * (kind is int)} number, give e.g. {example}") from None
     return values[0] if len(values) == 1 else values
 
 
@@ -51,7 +55,11 @@ def world_values(texts: list[str]) -> tuple[tuple[str, tuple[float, ...]], ...]:
         name, equals, values = text.partition("=")
         if not equals:
             raise ValueError(f"{text!r} names no values: write e.g. half_length=0.25,0.5,1.0.")
-        pairs.append((name.strip().replace("-", "_"), tuple(float(v) for v in values.split(","))))
+        try:
+            levels = tuple(float(value) for value in values.split(","))
+        except ValueError:
+            raise ValueError(f"{text!r} is not a list of numbers: write e.g. half_length=0.25,0.5,1.0.") from None
+        pairs.append((name.strip().replace("-", "_"), levels))
     return tuple(pairs)
 
 
@@ -72,7 +80,10 @@ def transform(text: str) -> Any:
         names = [f.name for f in dataclasses.fields(part)]
         if key.replace("-", "_") not in names:
             raise ValueError(f"{name} has no field {key!r}: {did_you_mean(key, names) if names else 'it has none.'}")
-        fields[key.replace("-", "_")] = float(value)
+        try:
+            fields[key.replace("-", "_")] = float(value)
+        except ValueError:
+            raise ValueError(f"{field!r} of {name} is not a number: write e.g. {name}:{key}=0.5.") from None
     return dataclasses.replace(part, **fields)
 
 

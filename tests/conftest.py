@@ -16,7 +16,7 @@ import polyfed  # noqa: F401  before JAX, so that it sees two devices
 import jax
 import pytest
 
-from polyfed.agents import DQN, HardUpdate, LinearDecay
+from polyfed.agents import DQN, HardUpdate, LinearDecay, Survival
 from polyfed.environments import CartPole, Explicit
 from polyfed.experiment import Evaluation, Experiment
 
@@ -32,6 +32,7 @@ TINY = Experiment(
         learning_starts=10,
         target_update=HardUpdate(period=15),
         exploration=LinearDecay(steps=50),
+        survival=Survival.everything(),  # as in `local_only`, so that all arms have one client program
     ),
     num_rounds=6,
     local_steps=20,

@@ -45,6 +45,14 @@ def code(text: str) -> nodes.literal:
     return nodes.literal(text, text)
 
 
+def prose(text: str) -> nodes.paragraph:
+    """A paragraph of a docstring, what stands in backticks as code."""
+    found = nodes.paragraph()
+    for i, piece in enumerate(" ".join(text.split()).split("`")):
+        found += code(piece) if i % 2 else nodes.Text(piece)
+    return found
+
+
 class HelpText(SphinxDirective):
     """The help of a command, as the command prints it."""
 
@@ -80,7 +88,7 @@ class Experiments(SphinxDirective):
             section = nodes.section(ids=[f"experiment-{name}"], names=[name])
             section += nodes.title(name, name)
             for paragraph in (module.__doc__ or "").strip().split("\n\n"):
-                section += nodes.paragraph("", " ".join(paragraph.split()))
+                section += prose(paragraph)
             section += table(["setting", "value"], [[title, code(text)] for title, text in settings(load(name))])
             found.append(section)
         return found
@@ -91,18 +99,24 @@ def settings(experiment: Any) -> list[tuple[str, str]]:
     rounds, steps = experiment.num_rounds, experiment.local_steps
     evaluation = experiment.evaluation
     return [
-        ("environment", repr(experiment.environment)),
-        ("what differs", repr(experiment.variation)),
+        ("environment", full(experiment.environment)),
+        ("what differs", full(experiment.variation)),
         ("clients", str(experiment.num_clients)),
         ("method", experiment.method),
         ("beside it", " ".join(experiment.compare)),
         ("rounds × local steps", f"{rounds} × {steps} = {rounds * steps} environment steps per client"),
         ("learner", changed_fields(experiment.agent)),
-        ("what survives a merge", repr(experiment.agent.survival)),
-        ("rule", repr(experiment.rule)),
+        ("what survives a merge", full(experiment.agent.survival)),
+        ("rule", full(experiment.rule)),
         ("evaluation", f"every {evaluation.every} rounds, {evaluation.episodes} episodes, seed {evaluation.seed}"),
-        ("held-out worlds", repr(evaluation.held_out) if evaluation.num_held_out else "none"),
+        ("held-out worlds", full(evaluation.held_out) if evaluation.num_held_out else "none"),
     ]
+
+
+def full(part: Any) -> str:
+    """A part with all its fields."""
+    fields = [f"{f.name}={getattr(part, f.name)!r}" for f in dataclasses.fields(part)]
+    return f"{type(part).__name__}({', '.join(fields)})"
 
 
 def changed_fields(part: Any) -> str:

@@ -1,4 +1,4 @@
-"""Sphinx extension: appends to the reference of a part its fields, each with its default, its unit and its comment.
+"""Sphinx extension: the reference of a part lists its fields, each with its default, its unit and its comment.
 
 The comment beside a field is its documentation (and its command-line help), so it is read from the source and not
 written a second time.
@@ -10,6 +10,7 @@ import ast
 import dataclasses
 import inspect
 import io
+import re
 import textwrap
 import tokenize
 from typing import Any
@@ -61,13 +62,56 @@ def append_fields(_app: Sphinx, what: str, _name: str, obj: Any, _options: Any, 
     if what != "class" or not dataclasses.is_dataclass(obj) or not obj.__module__.startswith("polyfed"):
         return
     own = [f for f in dataclasses.fields(obj) if f.init and not f.name.startswith("_")]
-    if not own or any(line.strip() == "Attributes:" for line in lines):
+    if not own or any(line.strip().startswith(".. attribute::") for line in lines):
         return
     comments = field_comments(obj)
+    if all(describe(f, comments.get(f.name, "")) == describe(f, "") == f"- ``{f.name}``" for f in own):
+        return  # nothing to say beyond the signature
     lines += ["", ".. rubric:: Fields", "", *(describe(f, comments.get(f.name, "")) for f in own), ""]
 
 
+COLON = "\ue000"  # stands for a colon that napoleon must not take for the end of a type
+CODE = re.compile(r"`[^`\n]+`")
+
+
+def hide_colons(_app: Sphinx, what: str, _name: str, _obj: Any, _options: Any, lines: list[str]) -> None:
+    """`autodoc-process-docstring` before napoleon: a colon in code, or in a property's sentence, is only a colon."""
+    for i, line in enumerate(lines):
+        if line.lstrip().startswith((">>>", "...")):
+            continue
+        is_sentence = i == 0 and what in ("property", "attribute", "data")
+        lines[i] = line.replace(":", COLON) if is_sentence else CODE.sub(lambda m: m[0].replace(":", COLON), line)
+
+
+def show_colons(_app: Sphinx, _what: str, _name: str, _obj: Any, _options: Any, lines: list[str]) -> None:
+    """`autodoc-process-docstring` after napoleon: back again."""
+    lines[:] = [line.replace(COLON, ":") for line in lines]
+
+
+MODULES = re.compile(r"~?\b(?:jax\.)?(?:jaxtyping|jaxlib\._jax)\.")
+KEY = re.compile(r"Key\[Array, ''\](?: \| UInt32\[Array, '\d'\])*")
+
+
+def shorten(text: str | None) -> str | None:
+    """Types as they are written in the code.
+
+    >>> shorten("(key: jaxtyping.Key[jaxlib._jax.Array, ''] | jaxtyping.UInt32[jaxlib._jax.Array, '2'])")
+    '(key: PRNGKeyArray)'
+    """
+    return text and KEY.sub("PRNGKeyArray", MODULES.sub("", text))
+
+
+def shorten_signature(
+    _app: Sphinx, _what: str, _name: str, _obj: Any, _options: Any, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """`autodoc-process-signature`."""
+    return shorten(signature), shorten(returns)
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Runs before napoleon, which would otherwise take the last section of the docstring to go on."""
+    """Runs after napoleon, which would otherwise read the fields into the last section of the docstring."""
     app.connect("autodoc-process-docstring", append_fields, priority=900)
+    app.connect("autodoc-process-docstring", hide_colons, priority=100)
+    app.connect("autodoc-process-docstring", show_colons, priority=800)
+    app.connect("autodoc-process-signature", shorten_signature)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -70,6 +70,7 @@ def film(
     states, total, steps = trace_episode(experiment.environment, act, params, jax.random.key(start))
     frames = [Image.fromarray(frame) for frame in render(experiment.environment, params, states)]
     with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
         frames[0].save(out, save_all=True, append_images=frames[1:], duration=round(1000 / fps), loop=0, optimize=True)
     return {"film": str(out), "arm": arm, "policy": name, "client": client, "return": total, "steps": steps}
 

@@ -207,6 +207,8 @@ def flatten(data: Any, prefix: str = "") -> dict[str, str]:
 
     >>> flatten({"agent": {"discount": 0.99, "hidden": [128, 128]}, "rounds": 40})
     {'agent.discount': '0.99', 'agent.hidden': '128, 128', 'rounds': '40'}
+    >>> flatten({"rule": {"part": "polyfed.aggregation.mean.WeightedMean"}})
+    {'rule': 'WeightedMean'}
     """
     if isinstance(data, Mapping) and data:
         items: Iterable[tuple[Any, Any]] = data.items()
@@ -218,7 +220,10 @@ def flatten(data: Any, prefix: str = "") -> dict[str, str]:
         return {prefix: _leaf(data)}
     found: dict[str, str] = {}
     for key, value in items:
-        found |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
+        if key == "part":  # what the branch is, under the branch's own name: rule = WeightedMean
+            found[prefix or "part"] = str(value).rpartition(".")[2]
+        else:
+            found |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
     return found
 
 

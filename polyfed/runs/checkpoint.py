@@ -36,7 +36,7 @@ def leaf_names(tree: Any) -> list[str]:
 def to_arrays(tree: Any) -> dict[str, np.ndarray]:
     """A tree's arrays by path, on the host."""
     leaves = jax.device_get(jax.tree.leaves(tree))
-    return {name: np.ascontiguousarray(x) for name, x in zip(leaf_names(tree), leaves, strict=True)}
+    return {name: np.asarray(x, order="C") for name, x in zip(leaf_names(tree), leaves, strict=True)}
 
 
 def from_arrays(like: Any, arrays: dict[str, np.ndarray], source: Path) -> Any:

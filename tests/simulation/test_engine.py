@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from polyfed import recipes
-from polyfed.agents import Survival
 from polyfed.aggregation import ServerAdam, weighted_mean
 from polyfed.environments import Explicit
 from polyfed.exchange import HalfPrecision, LoseMessages
@@ -65,12 +64,8 @@ def run(simulation: Simulation, *blocks: int) -> Outcome:
 
 @pytest.fixture(scope="module")
 def arm(tiny: Callable[..., Experiment]) -> Callable[..., Experiment]:
-    """`arm("fedwb", learning_rate=1e-4)`; all of a client survives, as in `local_only`, so that programs are shared."""
-
-    def make(method: str, **agent: Any) -> Experiment:
-        return recipes.RECIPES[method](tiny(agent={"survival": Survival.everything(), **agent}))
-
-    return make
+    """`arm("fedwb", learning_rate=1e-4)`."""
+    return lambda method, **agent: recipes.RECIPES[method](tiny(agent=agent))
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,272 @@
+"""What an experiment refuses before anything compiles, each in one sentence."""
+
+import dataclasses
+from typing import ClassVar
+
+import pytest
+
+from polyfed.agents import DQN, Survival
+from polyfed.aggregation import LocalOnly, ServerAdam, ServerMomentum, ServerSGD, WassersteinBarycenter, WeightedMean
+from polyfed.environments import CartPole, Explicit, Grid, Pendulum, Uniform
+from polyfed.exchange import ClipNorm, HalfPrecision, LoseMessages, Transform
+from polyfed.experiment import Evaluation
+from polyfed.experiments import load, titles
+from polyfed.leaves import stacked
+from polyfed.simulation.simulate import check_seeds
+
+BASE = load("cartpole-poles")
+
+
+class SumOnly(Transform):
+    """A secure sum, as far as the experiment can see."""
+
+    sum_only: ClassVar[bool] = True
+    keeps_norm: ClassVar[bool] = True
+
+
+def changed(**fields):
+    """The base experiment with fields replaced; `agent__x` and `evaluation__x` reach inside."""
+    inside = {"agent": {}, "evaluation": {}}
+    for name in [name for name in fields if "__" in name]:
+        part, _, field = name.partition("__")
+        inside[part][field] = fields.pop(name)
+    parts = {part: dataclasses.replace(getattr(BASE, part), **new) for part, new in inside.items()}
+    return dataclasses.replace(BASE, **(parts | fields))
+
+
+@pytest.mark.parametrize("name", titles())
+def test_named_experiments_pass_and_bear_their_names(name):
+    experiment = load(name)
+    experiment.check()
+    assert experiment.name == name
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"transforms": (HalfPrecision(), ClipNorm(), LoseMessages())},
+        {"transforms": (ClipNorm(2.0), ClipNorm(1.0))},
+        {"transforms": (SumOnly(),), "rule": WeightedMean()},
+        {"transforms": (ClipNorm(), SumOnly()), "rule": WeightedMean(), "server_optimizer": ServerAdam()},
+        {"rule": LocalOnly()},
+        {"agent__learning_rate": (1e-3, 1e-4, 1e-5)},
+        {"agent__max_grad_norm": None},
+        {"num_envs": 4, "agent__replay_capacity": 400},
+        {"evaluation__every": 100},
+        {"evaluation__num_held_out": 0},
+        {"num_rounds": 1, "evaluation__every": 1, "local_steps": 1},
+        {"agent__survival": Survival.nothing(), "agent__learning_starts": 200},
+        {"agent__n_step": 3, "agent__learning_starts": 3, "agent__replay_capacity": 3},
+        {"name": "a", "method": "mine_2"},
+    ],
+    ids=str,
+)
+def test_what_fits_passes(fields):
+    changed(**fields).check()
+
+
+REFUSALS = [
+    # counts
+    ({"num_clients": 0}, "num_clients = 0 is out of range: give a number from 1 to 1e+06."),
+    ({"num_clients": 2.5}, "num_clients = 2.5 is not one whole number: give one from 1 to 1e+06."),
+    ({"num_rounds": 0}, "num_rounds = 0 is out of range: give a number from 1 to 1e+09."),
+    ({"num_rounds": (2, 3)}, "num_rounds = (2, 3) is not one whole number: give one from 1 to 1e+09."),
+    ({"local_steps": -5}, "local_steps = -5 is out of range: give a number from 1 to 1e+09."),
+    (
+        {"environment": CartPole(max_steps=0)},
+        "environment.max_steps = 0 steps is out of range: give a number from 1 to 1e+09 steps.",
+    ),
+    ({"num_envs": 0}, "num_envs = 0 is out of range: give a number from 1 to 1e+06."),
+    (
+        {"evaluation__every": 101},
+        "evaluation.every = 101 rounds is out of range: give a number from 1 to 100 rounds.",
+    ),
+    ({"evaluation__every": 0}, "evaluation.every = 0 rounds is out of range: give a number from 1 to 100 rounds."),
+    ({"evaluation__episodes": 0}, "evaluation.episodes = 0 is out of range: give a number from 1 to 1e+06."),
+    ({"evaluation__seed": -1}, "evaluation.seed = -1 is out of range: give a number from 0 to 4.29497e+09."),
+    (
+        {"evaluation__seed": 2**32},
+        "evaluation.seed = 4.29497e+09 is out of range: give a number from 0 to 4.29497e+09.",
+    ),
+    ({"evaluation__num_held_out": -1}, "evaluation.num_held_out = -1 is out of range: give a number from 0 to 1e+06."),
+    # names
+    (
+        {"name": "../elsewhere"},
+        "name = '../elsewhere' cannot name a folder: use lower case and digits, words joined by '-'.",
+    ),
+    ({"name": ""}, "name = '' cannot name a folder: use lower case and digits, words joined by '-'."),
+    (
+        {"method": "Fed Avg"},
+        "method = 'Fed Avg' cannot name a folder: use lower case and digits, words joined by '_'.",
+    ),
+    # lengths
+    (
+        {"num_clients": 4},
+        "Explicit gives 3 values of half_length to 4 clients, but every client needs its own. "
+        "Give 4 values, or set the number of clients to 3.",
+    ),
+    (
+        {"agent__learning_rate": (1e-3, 1e-4)},
+        "agent.learning_rate has 2 values for 3 clients, but every client needs its own: "
+        "give one number for all, or 3.",
+    ),
+    (
+        {"transforms": (HalfPrecision(), ClipNorm(max_norm=(1.0, 2.0, 3.0)))},
+        "transforms[1].max_norm has 3 values, but all clients have it in common: give one number.",
+    ),
+    (
+        {"server_optimizer": ServerSGD(learning_rate=(1.0, 0.5, 0.1))},
+        "server_optimizer.learning_rate has 3 values, but all clients have it in common: give one number.",
+    ),
+    (
+        {"evaluation__num_held_out": 3},
+        "Explicit gives 2 values of half_length to 3 clients, but every client needs its own. "
+        "Give 3 values, or set the number of clients to 2.",
+    ),
+    (
+        {"num_envs": 3},
+        "agent.replay_capacity = 10000 cannot be shared evenly by 3 environments: make it a multiple of 3.",
+    ),
+    (
+        {"pooled": True},
+        "agent.replay_capacity = 10000 cannot be shared evenly by 3 environments: make it a multiple of 3.",
+    ),
+    (
+        {"num_envs": 5, "agent__replay_capacity": 10, "agent__n_step": 3},
+        "agent.replay_capacity = 10 leaves each of 5 environments 2 steps, fewer than agent.n_step = 3: "
+        "give at least 15.",
+    ),
+    (
+        {"agent__survival": Survival.nothing(), "agent__learning_starts": (200, 201, 500), "local_steps": 200},
+        "agent.learning_starts = 201 is more than local_steps = 200, but the replay is emptied every round, so nothing "
+        "would ever be learned: start earlier, take more local steps, or let agent.survival.replay be kept.",
+    ),
+    (
+        {"pooled": True, "agent__replay_capacity": 30_000, "agent__learning_rate": (1e-3, 1e-4, 1e-5)},
+        "pooled trains one agent in the worlds of all clients, but agent.learning_rate has a number for each of "
+        "them: give one number, or drop pooled from compare.",
+    ),
+    # environment and learner
+    (
+        {"environment": Pendulum(), "variation": Explicit()},
+        "DQN chooses among a finite set of actions, but Pendulum takes continuous ones: "
+        "use an environment with discrete actions, such as CartPole, Acrobot or MountainCar.",
+    ),
+    ({"agent__discount": 1.1}, "agent.discount = 1.1 is out of range: give a number from 0 to 1."),
+    (
+        {"variation": Explicit({"half_lenght": (1, 2, 3)})},
+        "CartPole has no quantity 'half_lenght': did you mean 'half_length'? It has gravity, mass_cart, mass_pole, "
+        "half_length, force, time_step, angle_limit, position_limit, reset_bound.",
+    ),
+    (
+        {"variation": Explicit({"half_length": (0.5, -1.0, 0.5)})},
+        "half_length = -1 m at client 1 cannot be simulated by CartPole: it must lie in [0.001, 100] m. "
+        "Change it in Explicit.",
+    ),
+    (
+        {"variation": Grid({"half_length": (0.5, 1.0)})},
+        "Grid makes 2 worlds (2 half_length) for 3 clients, but every client needs its own. "
+        "Change the levels, or set the number of clients to 2.",
+    ),
+    (
+        {"variation": Uniform([])},
+        "Uniform names no quantity, so nothing would vary. Name some in groups, or use Explicit().",
+    ),
+    # rule and transforms
+    (
+        {"transforms": (SumOnly(),), "rule": WassersteinBarycenter()},
+        "SumOnly reveals only the sum of the messages, but WassersteinBarycenter needs them one by one: "
+        "use WeightedMean, or drop SumOnly.",
+    ),
+    (
+        {"transforms": (ClipNorm(),), "rule": LocalOnly()},
+        "LocalOnly sends no message, so ClipNorm would never act: drop ClipNorm, or use a rule that exchanges.",
+    ),
+    (
+        {"transforms": (ClipNorm(),), "pooled": True, "agent__replay_capacity": 30_000},
+        "A pooled agent sends no message, so ClipNorm would never act: drop ClipNorm, or do not pool.",
+    ),
+    (
+        {"transforms": (ClipNorm(), HalfPrecision())},
+        "HalfPrecision after ClipNorm may enlarge a message that was clipped, so the bound would no longer hold: "
+        "put HalfPrecision before ClipNorm.",
+    ),
+    (
+        {"transforms": (LoseMessages(), ClipNorm(), LoseMessages(), HalfPrecision())},
+        "HalfPrecision after ClipNorm may enlarge a message that was clipped, so the bound would no longer hold: "
+        "put HalfPrecision before ClipNorm.",
+    ),
+    (
+        {"rule": LocalOnly(), "server_optimizer": ServerMomentum()},
+        "LocalOnly sends no message, so ServerMomentum would only change what a client has learned by itself: "
+        "use ServerSGD(learning_rate=1), or use a rule that exchanges.",
+    ),
+    (
+        {"rule": LocalOnly(), "server_optimizer": ServerSGD(learning_rate=0.5)},
+        "LocalOnly sends no message, so ServerSGD would only change what a client has learned by itself: "
+        "use ServerSGD(learning_rate=1), or use a rule that exchanges.",
+    ),
+    (
+        {"pooled": True, "agent__replay_capacity": 30_000, "server_optimizer": ServerAdam()},
+        "A pooled agent sends no message, so ServerAdam would only change what a client has learned by itself: "
+        "use ServerSGD(learning_rate=1), or do not pool.",
+    ),
+    ({"transforms": (ClipNorm(0.0),)}, "transforms.max_norm = 0 is out of range: give a number from 1e-12 to 1e+12."),
+    ({"transforms": (LoseMessages(1.5),)}, "transforms.probability = 1.5 is out of range: give a number from 0 to 1."),
+    (
+        {"rule": WassersteinBarycenter(power=3)},
+        "WassersteinBarycenter has no power 3, so it cannot fuse. Use 2 or 1.",
+    ),
+    (
+        {"server_optimizer": ServerSGD(learning_rate=0.0)},
+        "ServerSGD got learning_rate=0.0, with which the broadcast cannot follow the merge. Give a number above 0.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("fields", "sentence"), REFUSALS, ids=lambda x: " ".join(x) if isinstance(x, dict) else None)
+def test_refuses_in_a_sentence(fields, sentence):
+    with pytest.raises(ValueError, match=r"\.$") as refusal:
+        changed(**fields).check()
+    assert str(refusal.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("seeds", "sentence"),
+    [
+        ((), "No seed was given"),
+        ((1, 2, 1), r"names one seed twice"),
+        ((-1,), r"seed = -1 is out of range: give integers from 0 to 4294967295\."),
+        ((0, 2**32), r"seed = 4294967296 is out of range"),
+    ],
+)
+def test_refuses_seeds(seeds, sentence):
+    check_seeds((0, 1, 2**32 - 1))
+    with pytest.raises(ValueError, match=sentence):
+        check_seeds(seeds)
+
+
+def test_what_passes_can_be_laid_out_for_every_client():
+    """What `check` lets through, `stacked` can do: no length is found out only then."""
+    for fields, _ in [*((f, None) for f in ({"agent__learning_rate": (1e-3, 1e-4, 1e-5)}, {}))]:
+        experiment = changed(**fields)
+        experiment.check()
+        assert stacked(experiment.agent, experiment.num_agents).learning_rate.shape == (3,)
+
+
+def test_agents_and_worlds_are_counted():
+    assert (BASE.num_agents, BASE.worlds_per_agent) == (3, 1)
+    several = dataclasses.replace(BASE, num_envs=4)
+    assert (several.num_agents, several.worlds_per_agent) == (3, 4)
+    together = dataclasses.replace(several, pooled=True)
+    assert (together.num_agents, together.worlds_per_agent) == (1, 12)
+
+
+def test_defaults_are_federated_averaging():
+    from polyfed.experiment import Experiment
+
+    experiment = Experiment(name="x", environment=CartPole(), variation=Explicit(), num_clients=2)
+    experiment.check()
+    assert (experiment.rule, experiment.server_optimizer, experiment.method) == (WeightedMean(), ServerSGD(), "fedavg")
+    assert experiment.agent == DQN()
+    assert experiment.evaluation == Evaluation()

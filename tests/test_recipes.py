@@ -1,0 +1,154 @@
+"""Published methods are the combinations that they say they are, and leave everything else alone."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from polyfed.agents import HardUpdate, Proximal, Survival
+from polyfed.aggregation import (
+    LocalOnly,
+    ServerAdam,
+    ServerMomentum,
+    ServerSGD,
+    ServerYogi,
+    WassersteinBarycenter,
+    WeightedMean,
+)
+from polyfed.environments import Uniform
+from polyfed.exchange import ClipNorm, HalfPrecision
+from polyfed.experiments import load
+from polyfed.recipes import BASELINES, RECIPES, arms
+from polyfed.simulation import simulate
+
+BASE = load("cartpole-poles")
+PARTS = {  # method: rule, server optimizer
+    "fedavg": (WeightedMean(), ServerSGD()),
+    "fedwb": (WassersteinBarycenter.safe(), ServerSGD()),
+    "fedwb_paper_exact": (WassersteinBarycenter.paper_exact(), ServerSGD()),
+    "fedavgm": (WeightedMean(), ServerMomentum()),
+    "fedadam": (WeightedMean(), ServerAdam()),
+    "fedyogi": (WeightedMean(), ServerYogi()),
+    "fedprox": (WeightedMean(), ServerSGD()),
+    "local_only": (LocalOnly(), ServerSGD()),
+    "pooled": (WeightedMean(), ServerSGD()),
+}
+
+
+def test_every_recipe_is_tested_here():
+    assert list(RECIPES) == list(PARTS)
+    assert set(BASELINES) == {"local_only", "pooled"}
+    assert all(recipe.__doc__ for recipe in RECIPES.values())
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_its_parts_and_passes(name):
+    made = RECIPES[name](BASE)
+    made.check()
+    assert (made.rule, made.server_optimizer) == PARTS[name]
+    assert made.method == name
+    assert made.pooled == (name == "pooled")
+    assert made.agent.local_terms == ((Proximal(),) if name == "fedprox" else ())
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_leaves_worlds_learner_and_budget_alone(name):
+    made = RECIPES[name](BASE)
+    for field in ("name", "environment", "variation", "num_clients", "num_rounds", "local_steps", "evaluation"):
+        assert getattr(made, field) == getattr(BASE, field)
+    of_method = {"local_terms", "survival"} if name in BASELINES else {"local_terms"}
+    of_method |= {"updates_per_step", "replay_capacity"} if name == "pooled" else set()
+    for field in dataclasses.fields(BASE.agent):
+        if field.name not in of_method:
+            assert getattr(made.agent, field.name) == getattr(BASE.agent, field.name), field.name
+
+
+@pytest.mark.parametrize("first", [name for name in RECIPES if name != "pooled"])
+@pytest.mark.parametrize("then", RECIPES)
+def test_a_recipe_undoes_what_another_method_added(first, then):
+    """So an arm does not depend on which method the experiment was written down with; but see `local_only`."""
+    through = RECIPES[then](RECIPES[first](BASE))
+    direct = RECIPES[then](BASE)
+    if first == "local_only":  # it forgets what survived and what was compared
+        agent = dataclasses.replace(direct.agent, survival=Survival.everything())
+        direct = dataclasses.replace(direct, agent=agent, compare=through.compare)
+    assert through == direct
+
+
+def test_fedprox_adds_its_term_once():
+    assert RECIPES["fedprox"](RECIPES["fedprox"](BASE)).agent.local_terms == (Proximal(),)
+
+
+def test_local_only_keeps_everything_and_sends_nothing():
+    base = dataclasses.replace(BASE, transforms=(ClipNorm(), HalfPrecision()))
+    alone = RECIPES["local_only"](base)
+    assert alone.agent.survival == Survival.everything()
+    assert alone.transforms == ()
+    assert not alone.rule.exchanges
+    alone.check()
+    assert RECIPES["fedavg"](base).transforms == base.transforms
+    assert RECIPES["fedavg"](base).agent.survival == base.agent.survival
+
+
+def test_pooled_is_one_agent_in_all_worlds_with_the_budget_of_the_fleet():
+    made = RECIPES["pooled"](BASE)
+    assert (made.num_agents, made.worlds_per_agent) == (1, 3)
+    assert made.agent.updates_per_step == 3 * BASE.agent.updates_per_step
+    assert made.agent.replay_capacity == 3 * BASE.agent.replay_capacity
+    simulation = simulate.Simulation(made, seeds=(0,))
+    assert np.ravel(simulation.homes.params.half_length).tolist() == [0.25, 0.5, 1.0]  # it sees every world
+    assert simulation.policy_names == ("global",)
+
+
+def test_nothing_is_derived_from_a_pooled_agent():
+    """FedAvg whose clients each took the whole fleet's gradient steps would be no comparison."""
+    made = RECIPES["pooled"](BASE)
+    for recipe in RECIPES.values():
+        with pytest.raises(
+            ValueError, match="cannot be made from a pooled agent, which has the updates and the replay"
+        ):
+            recipe(made)
+
+
+def test_baselines_run_alone():
+    """As a start they compare with nothing: what they forgot (survival, transforms) an arm would need."""
+    assert BASE.compare
+    for name in BASELINES:
+        made = RECIPES[name](BASE)
+        assert made.compare == ()
+        assert arms(made) == {name: made}
+
+
+def test_arms_are_the_experiment_first_and_then_what_it_is_compared_with():
+    found = arms(BASE)
+    assert list(found) == ["fedwb", "fedavg", "local_only", "pooled"]
+    assert found["fedwb"] == dataclasses.replace(BASE, compare=())
+    for name in ("fedavg", "local_only", "pooled"):
+        assert found[name] == RECIPES[name](dataclasses.replace(BASE, compare=()))
+    for name, arm in found.items():
+        assert arm.method == name
+        assert arm.compare == ()
+        arm.check()
+
+
+def test_the_experiment_itself_is_not_made_again():
+    """Its own settings stay, although its method is compared too."""
+    own = dataclasses.replace(BASE, server_optimizer=ServerMomentum(learning_rate=0.3), compare=("fedwb", "fedavg"))
+    found = arms(own)
+    assert list(found) == ["fedwb", "fedavg"]
+    assert found["fedwb"].server_optimizer == ServerMomentum(learning_rate=0.3)
+    assert found["fedavg"].server_optimizer == ServerSGD()
+
+
+def test_arms_share_the_learner_of_the_experiment():
+    agent = dataclasses.replace(BASE.agent, target_update=HardUpdate(9), discount=0.5, survival=Survival.nothing())
+    base = dataclasses.replace(BASE, agent=agent, variation=Uniform(["force"]))
+    for arm in arms(base).values():
+        assert (arm.agent.target_update, arm.agent.discount) == (HardUpdate(9), 0.5)
+        assert arm.variation == base.variation
+    assert arms(base)["fedavg"].agent.survival == Survival.nothing()
+
+
+def test_a_misspelt_comparison_is_refused():
+    with pytest.raises(ValueError, match=r"compare = 'fedvag' is not known: did you mean 'fedavg'\?"):
+        arms(dataclasses.replace(BASE, compare=("fedvag",)))
