@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional, arg
 
-from polyfed.errors import EXIT_CODES, PolyfedError
+from polyfed.devices import num_devices
+from polyfed.errors import EXIT_CODES, MissingExtraError, PolyfedError
 from polyfed.experiments import load, load_file, titles
 from polyfed.naming import did_you_mean
 
@@ -101,7 +102,7 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(_dispatch(argv))
     except PolyfedError as error:
         _fail(str(error), error.exit_code)
-    except (ValueError, ImportError) as error:
+    except (ValueError, MissingExtraError) as error:
         _fail(str(error), 2)
     except KeyboardInterrupt:
         _fail("Interrupted; go on with `polyfed run --resume` and the run folder.", 130)
@@ -118,6 +119,7 @@ def _fail(sentence: str, code: int) -> None:
 
 
 def _dispatch(argv: list[str]) -> int:
+    num_devices()
     if not argv or argv[0] in ("-h", "--help"):
         print(_usage())
         return 0
@@ -160,9 +162,9 @@ def _sentence(box: str, prog: str) -> str:
 
 
 def _need(extra: str, module: str, purpose: str, otherwise: str) -> None:
-    """Raise `ValueError` if an extra is missing, before hours are spent."""
+    """Raise `MissingExtraError` if an extra is missing, before hours are spent."""
     if importlib.util.find_spec(module) is None:
-        raise ValueError(
+        raise MissingExtraError(
             f'{purpose} needs a package that is not installed: pip install "polyfed[{extra}]", or {otherwise}.'
         )
 
@@ -188,6 +190,9 @@ def _list(options: List) -> int:
 def _run(argv: list[str]) -> int:
     named = bool(argv) and not argv[0].startswith("-")
     if not named:
+        for word in argv:
+            if word in titles() or word.endswith(".py"):
+                raise ValueError(f"The experiment comes before its options: type `polyfed run {word}`, then the rest.")
         options = _parse(Run, args=argv, prog="polyfed run")
         if not options.resume:
             raise ValueError("No experiment was named: `polyfed list` shows them, `polyfed run NAME` runs one.")

@@ -50,7 +50,7 @@ class Monitor:
         )
         self._began = time.monotonic()
         self._rows: dict[str, tuple[str, ...]] = {}
-        self._done = 0.0  # share of the whole run
+        self._resumed_share: float | None = None  # of the whole run that was done before
         self._resumed_at: dict[str, int] = {}
 
     def __enter__(self) -> Monitor:
@@ -67,8 +67,10 @@ class Monitor:
     def __call__(self, progress: Progress) -> None:
         """Show a block."""
         if progress.message:
-            self._console.print(f"[yellow]{escape(progress.message)}[/]")
+            self._console.print(f"[yellow]{escape(progress.message)}[/]", soft_wrap=True)
         self._resumed_at.setdefault(progress.arm, progress.round)
+        if self._resumed_share is None:
+            self._resumed_share = _share(progress)
         for client in diverged(progress):
             self._console.print(f"[red]{escape(progress.arm)}: client-{client} diverged (its loss is not finite).[/]")
         if not progress.returns.size:
@@ -92,9 +94,8 @@ class Monitor:
         )
         rate = steps * len(simulation.seeds) / simulation.seconds if simulation.seconds > 0 else 0.0
         worst = int(np.argmin(deployed.mean(axis=0)))
-        share = (p.arms.index(p.arm) + p.round / p.num_rounds) / len(p.arms)
-        spent = time.monotonic() - self._began
-        left = readable_seconds(spent * (1 - share) / share) if share > 0 else "?"
+        spent, newly = time.monotonic() - self._began, _share(p) - (self._resumed_share or 0.0)
+        left = readable_seconds(spent * (1 - _share(p)) / newly) if newly > 0 else "?"
         return (
             p.arm,
             f"{p.round}/{p.num_rounds}",
@@ -112,6 +113,11 @@ class Monitor:
         for row in self._rows.values():
             table.add_row(*map(escape, row))
         return table
+
+
+def _share(progress: Progress) -> float:
+    """How much of all rounds of all arms is done, 0 to 1."""
+    return (progress.arms.index(progress.arm) + progress.round / progress.num_rounds) / len(progress.arms)
 
 
 def deployed_returns(progress: Progress) -> np.ndarray:

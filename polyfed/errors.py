@@ -4,6 +4,7 @@ from __future__ import annotations
 
 EXIT_CODES = {
     0: "done",
+    1: "a stage of a --debug round failed and is named; or, with a traceback, a fault of polyfed or of your own file",
     2: "wrong input: a name, a value or a combination that cannot work",
     4: "resume refused: other versions or another machine than the run was started with",
     5: "the disk refused: full, read-only or not permitted; what was written before is intact",
@@ -17,6 +18,10 @@ class PolyfedError(Exception):
     """A failure with a sentence and an exit code."""
 
     exit_code = 1
+
+
+class MissingExtraError(ModuleNotFoundError):
+    """An extra is not installed; the sentence holds the command that installs it. Ends a command with 2."""
 
 
 class ResumeMismatchError(PolyfedError):

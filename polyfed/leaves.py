@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -88,3 +89,9 @@ def stacked(part: Any, num_clients: int | None) -> Any:
         return jnp.asarray(np.broadcast_to(array, shape).astype(dtype))
 
     return _map_numbers("part", part, stack)
+
+
+def leaf_names(tree: Any) -> list[str]:
+    """The path of every array in a tree, in the tree's order: `server.broadcast.layers.0.weight`."""
+    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]]
+    return [jax.tree_util.keystr(path, simple=True, separator=".") for path in paths]

@@ -373,7 +373,9 @@ def _check_walks(environment: Environment, before: Any, given: Any, fresh: np.nd
     if not all(np.isfinite(x).all() for x in (step.observation, step.reward)):
         raise AssertionError(f"{name} gives an observation or a reward that is not finite. Bound it.")
     seen = np.asarray(step.observation)
-    if not isinstance(space, Discrete) and np.any((seen < np.float32(space.low)) | (seen > np.float32(space.high))):
+    if not isinstance(space, Discrete) and np.any(
+        (seen < np.asarray(space.low, np.float32)) | (seen > np.asarray(space.high, np.float32))
+    ):
         raise AssertionError(f"{name} shows what its observation space does not hold. Widen the space.")
     now, starts = np.arange(len(fresh)), np.flatnonzero(fresh)
     lasted = now - starts[np.searchsorted(starts, now, side="right") - 1] + 1
@@ -445,7 +447,11 @@ def _check_actions(agent: Agent, environment: Environment, state: Any, num_envs:
 
     chosen = choose(jax.random.key(4))
     wanted = (num_envs,) if isinstance(space, Discrete) else (num_envs, space.size)
-    low, high = (0, space.n - 1) if isinstance(space, Discrete) else (np.float32(space.low), np.float32(space.high))
+    low, high = (
+        (0, space.n - 1)
+        if isinstance(space, Discrete)
+        else (np.asarray(space.low, np.float32), np.asarray(space.high, np.float32))
+    )
     kind = jnp.integer if isinstance(space, Discrete) else jnp.floating
     for action in chosen:
         if action.shape != wanted or not jnp.issubdtype(action.dtype, kind):

@@ -11,8 +11,11 @@ import pytest
 from polyfed.environments import CONTINUOUS_PROBES, FAMILIES, PROBES, Box, Discrete, Environment, Step, quantity
 from polyfed.testing import check_environment
 
+OURS = [FAMILIES[0], PROBES[2], CONTINUOUS_PROBES[1]]
+OURS += [pytest.param(family, marks=pytest.mark.slow) for family in FAMILIES[1:]]  # tests/environments has more of them
 
-@pytest.mark.parametrize("environment", [*FAMILIES, PROBES[2], CONTINUOUS_PROBES[1]], ids=repr)
+
+@pytest.mark.parametrize("environment", OURS, ids=repr)
 def test_our_worlds_keep_the_contract(environment):
     check_environment(environment)
 

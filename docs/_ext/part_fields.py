@@ -15,6 +15,8 @@ import textwrap
 import tokenize
 from typing import Any
 
+from docutils import nodes
+from sphinx import addnodes
 from sphinx.application import Sphinx
 
 
@@ -108,10 +110,19 @@ def shorten_signature(
     return shorten(signature), shorten(returns)
 
 
+def shorten_types(_app: Sphinx, doctree: nodes.document) -> None:
+    """`doctree-read`: the types of properties, which no event of autodoc hands out."""
+    for signature in doctree.findall(addnodes.desc_signature):
+        for text in list(signature.findall(nodes.Text)):
+            if MODULES.search(text):
+                text.parent.replace(text, nodes.Text(MODULES.sub("", text)))
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Runs after napoleon, which would otherwise read the fields into the last section of the docstring."""
     app.connect("autodoc-process-docstring", append_fields, priority=900)
     app.connect("autodoc-process-docstring", hide_colons, priority=100)
     app.connect("autodoc-process-docstring", show_colons, priority=800)
     app.connect("autodoc-process-signature", shorten_signature)
+    app.connect("doctree-read", shorten_types)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

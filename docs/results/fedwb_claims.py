@@ -73,6 +73,7 @@ def main() -> None:
             ("fedavg", "local_only"),
             ("fedavg", "pooled"),
         )
+        if name in arms and other in arms
     }
     found["curves, mean over clients and seeds"] = {
         "steps": arms["fedavg"].steps.tolist(),

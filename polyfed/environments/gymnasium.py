@@ -15,6 +15,7 @@ from gymnasium.error import DependencyNotInstalled
 from gymnasium.wrappers import TimeLimit
 
 from polyfed.environments.environment import Environment, Params
+from polyfed.errors import MissingExtraError
 
 _TRACK = {name: name for name in ("min_position", "max_position", "max_speed", "goal_position", "goal_velocity")}
 
@@ -215,7 +216,7 @@ def render(environment: Environment, params: Params, states: Any) -> list[np.nda
             set_state(env, jax.tree.map(lambda x, t=t: x[t], states))
             frames.append(np.asarray(env.render(), np.uint8))
     except DependencyNotInstalled as error:
-        raise ModuleNotFoundError(
+        raise MissingExtraError(
             'Pictures of an episode are drawn by pygame, which is not installed. Run: pip install "polyfed[play]"'
         ) from error
     finally:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from polyfed.errors import MissingExtraError
 from polyfed.report.arms import LOCAL_ONLY, Entry
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def canvas(height: float, width: float = WIDTH, constrained: bool = True) -> Ite
         import matplotlib
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError(
+        raise MissingExtraError(
             'The report draws with matplotlib, which is missing: pip install "polyfed[report]".'
         ) from error
     with matplotlib.rc_context(_SETTINGS):

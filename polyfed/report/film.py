@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from polyfed.checks import in_range, one_of
-from polyfed.errors import DamagedError
+from polyfed.errors import DamagedError, MissingExtraError
 from polyfed.evaluation.trace import trace_episode
 from polyfed.recipes import arms
 from polyfed.runs import store
@@ -48,7 +48,7 @@ def film(
     try:
         from PIL import Image
     except ImportError as error:
-        raise ValueError('A film needs a package that is not installed: pip install "polyfed[play]".') from error
+        raise MissingExtraError('A film needs a package that is not installed: pip install "polyfed[play]".') from error
     from polyfed.environments.gymnasium import render
 
     experiment, seeds = store.read_experiment(store.read_record(run))

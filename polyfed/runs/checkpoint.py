@@ -21,16 +21,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from polyfed.errors import DamagedError
+from polyfed.leaves import leaf_names
 from polyfed.record import digest
 from polyfed.runs.files import sha256, sync_folder, write_bytes, write_json, writing
 
 KEEP = 2  # checkpoints of an arm
-
-
-def leaf_names(tree: Any) -> list[str]:
-    """The path of every array in a tree, in the tree's order: `server.broadcast.layers.0.weight`."""
-    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]]
-    return [jax.tree_util.keystr(path, simple=True, separator=".") for path in paths]
 
 
 def to_arrays(tree: Any) -> dict[str, np.ndarray]:

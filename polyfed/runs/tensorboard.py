@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from polyfed.errors import MissingExtraError
 from polyfed.runs.run import Progress
 
 
@@ -19,7 +20,7 @@ class TensorBoardLog:
             from tensorboard.compat.proto import event_pb2, summary_pb2
             from tensorboard.summary.writer.event_file_writer import EventFileWriter
         except ImportError as error:
-            raise ValueError(
+            raise MissingExtraError(
                 '--log tensorboard needs a package that is not installed: pip install "polyfed[tensorboard]".'
             ) from error
         self._event, self._summary, self._writer = event_pb2.Event, summary_pb2.Summary, EventFileWriter

@@ -33,6 +33,7 @@ def machine() -> dict[str, Any]:
         "architecture": platform.machine(),
         "processor": _processor(),
         "cores": num_cores(),
+        "platform": jax.devices()[0].platform,
         "devices": [f"{device.platform}: {device.device_kind}" for device in jax.devices()],
     }
 
@@ -57,8 +58,8 @@ def differences(recorded: dict[str, Any]) -> list[str]:
     ]
     here = machine()
     changed += [
-        f"{name} {recorded['machine'][name]}, now {here[name]}"
-        for name in ("architecture", "processor")
+        f"{name} {recorded['machine'].get(name)}, now {here[name]}"
+        for name in ("architecture", "processor", "platform")
         if recorded["machine"].get(name) != here[name]
     ]
     return changed

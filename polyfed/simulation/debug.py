@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from polyfed.errors import PolyfedError
-from polyfed.runs.checkpoint import leaf_names
+from polyfed.leaves import leaf_names
 from polyfed.simulation.engine import home, server_key
 from polyfed.simulation.round import Client, client_round, server_round
 from polyfed.simulation.simulate import Simulation

@@ -9,7 +9,7 @@ import pytest
 
 from polyfed.agents import AGENTS, Agent
 from polyfed.checks import in_range
-from polyfed.environments import CONTINUOUS_PROBES, PROBES, CartPole
+from polyfed.environments import CONTINUOUS_PROBES, CartPole
 from polyfed.testing import check_agent
 
 
@@ -73,7 +73,6 @@ class Nudge(Agent):
 
 def test_accepts_a_learner_made_elsewhere():
     check_agent(Nudge(), CartPole(), num_steps=4)
-    check_agent(Nudge(rate=0.5), PROBES[-1], num_steps=4)
 
 
 @pytest.mark.parametrize(

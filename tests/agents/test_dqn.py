@@ -44,6 +44,17 @@ def made_up(seed, num_steps, num_envs=1):
 
 
 @jax.jit
+def begin(agent, key):
+    return agent.init(key, CartPole(), 1)
+
+
+@jax.jit
+def sampled(agent, state, transition, key):
+    """What the learner samples after one more transition."""
+    return state.replay.add(transition).sample(key, agent.batch_size, agent.discount, agent.n_step)
+
+
+@jax.jit
 def learn(agent, state, trajectory, key):
     return agent.learn(state, trajectory, key)
 
@@ -96,11 +107,11 @@ def naive_loss(agent, state, batch):
 )
 def test_loss_is_the_naive_td_error(fields):
     agent = stacked(dataclasses.replace(SMALL, **fields), None)
-    state = agent.init(jax.random.key(0), CartPole(), 1)
-    target = agent.init(jax.random.key(1), CartPole(), 1).online  # not the online network
+    state = begin(agent, jax.random.key(0))
+    target = begin(agent, jax.random.key(1)).online  # not the online network
     state = eqx.tree_at(lambda s: (s.target, s.replay), state, (target, state.replay.add(made_up(0, 40))))
     transition, key = made_up(1, 1), jax.random.key(77)
-    batch = state.replay.add(transition).sample(key, agent.batch_size, agent.discount, agent.n_step)
+    batch = sampled(agent, state, transition, key)
     _, metrics = learn(agent, state, transition, key)
     expected = naive_loss(agent, state, batch)
     assert float(metrics["loss"]) == pytest.approx(expected, rel=1e-4)
@@ -111,7 +122,7 @@ def test_loss_is_the_naive_td_error(fields):
 def test_terminated_steps_have_no_next_value_and_truncated_ones_have():
     for terminated, truncated in ((True, False), (True, True), (False, True), (False, False)):
         agent = stacked(SMALL, None)
-        state = agent.init(jax.random.key(0), CartPole(), 1)
+        state = begin(agent, jax.random.key(0))
         step = made_up(3, 1)
         flags = {"terminated": np.full((1, 1), terminated), "truncated": np.full((1, 1), truncated)}
         step = dataclasses.replace(step, **flags)
@@ -126,15 +137,15 @@ def test_terminated_steps_have_no_next_value_and_truncated_ones_have():
 
 @pytest.mark.parametrize(("loss", "max_grad_norm"), [("mse", 1e9), ("mse", 0.1), ("huber", 1e9)])
 def test_a_gradient_step_is_backpropagation_clipping_and_adam_by_hand(loss, max_grad_norm):
-    fields = {"hidden": (5,), "loss": loss, "max_grad_norm": max_grad_norm, "learning_rate": 0.01, "learning_starts": 1}
+    fields = {"loss": loss, "max_grad_norm": max_grad_norm, "learning_rate": 0.01, "learning_starts": 1}
     agent = stacked(dataclasses.replace(SMALL, **fields), None)
-    state = agent.init(jax.random.key(0), CartPole(), 1)
+    state = begin(agent, jax.random.key(0))
     weights = [np.asarray(x, np.float64) for layer in state.online.layers for x in (layer.weight, layer.bias)]
     target = state.target
     first, second = [np.zeros_like(w) for w in weights], [np.zeros_like(w) for w in weights]
     for t in range(1, 6):
         transition, key = made_up(t, 1), jax.random.key(t)
-        batch = state.replay.add(transition).sample(key, agent.batch_size, agent.discount, 1)
+        batch = sampled(agent, state, transition, key)
         gradient = [np.zeros_like(w) for w in weights]
         w1, b1, w2, b2 = weights
         for i in range(agent.batch_size):
@@ -163,7 +174,7 @@ def test_a_gradient_step_is_backpropagation_clipping_and_adam_by_hand(loss, max_
 
 def test_waits_for_the_first_steps_and_then_learns_at_every_one():
     agent = stacked(SMALL, None)
-    state = fresh = agent.init(jax.random.key(0), CartPole(), 1)
+    state = fresh = begin(agent, jax.random.key(0))
     steps = made_up(0, 12)
     for t in range(12):
         state, metrics = learn(agent, state, jax.tree.map(lambda x, t=t: x[t : t + 1], steps), jax.random.key(t))
@@ -176,7 +187,7 @@ def test_waits_for_the_first_steps_and_then_learns_at_every_one():
 
 def test_takes_as_many_gradient_steps_as_asked():
     agent = stacked(dataclasses.replace(SMALL, updates_per_step=4), None)
-    state = agent.init(jax.random.key(0), CartPole(), 1)
+    state = begin(agent, jax.random.key(0))
     for t in range(15):
         state, _ = learn(agent, state, made_up(t, 1), jax.random.key(t))
     assert int(state.learn_steps) == 4 * 6
@@ -186,7 +197,7 @@ def test_takes_as_many_gradient_steps_as_asked():
 @pytest.mark.parametrize("update", [HardUpdate(4), SoftUpdate(0.3)], ids=["hard", "soft"])
 def test_the_target_follows_by_gradient_steps(update):
     agent = stacked(dataclasses.replace(SMALL, target_update=update, learning_starts=3), None)
-    state = agent.init(jax.random.key(0), CartPole(), 1)
+    state = begin(agent, jax.random.key(0))
     target, steps = np.asarray(state.target.layers[0].weight), made_up(0, 12)
     for t in range(12):
         state, _ = learn(agent, state, jax.tree.map(lambda x, t=t: x[t : t + 1], steps), jax.random.key(t))
@@ -200,13 +211,14 @@ def test_the_target_follows_by_gradient_steps(update):
 
 def test_explores_by_its_schedule_and_is_judged_without():
     agent = stacked(dataclasses.replace(SMALL, exploration=LinearDecay(1.0, 0.0, steps=10)), None)
-    state = agent.init(jax.random.key(0), CartPole(), 1)
+    state = begin(agent, jax.random.key(0))
     seen = jax.random.normal(jax.random.key(1), (4000, 4))
+    act = jax.jit(lambda agent, *given: agent.act(*given))
     greedy = np.argmax(state.online(seen), axis=1)
     np.testing.assert_array_equal(agent.policy(state, seen), greedy)
     for step, agreement in ((0, 0.5), (5, 0.75), (10, 1.0)):
         now = eqx.tree_at(lambda s: s.explore_steps, state, jnp.int32(step))
-        acted = np.asarray(agent.act(now, seen, jax.random.key(2)))
+        acted = np.asarray(act(agent, now, seen, jax.random.key(2)))
         assert (acted == greedy).mean() == pytest.approx(agreement, abs=0.03)
 
 
@@ -217,7 +229,7 @@ def test_every_client_has_its_own_numbers():
     steps = made_up(0, 6)
 
     def run(agent):
-        state = agent.init(jax.random.key(0), CartPole(), 1)
+        state = begin(agent, jax.random.key(0))
 
         def step(state, inputs):
             return agent.learn(state, jax.tree.map(lambda x: x[None], inputs[0]), inputs[1])
@@ -231,7 +243,7 @@ def test_every_client_has_its_own_numbers():
         alike = jax.tree.map(lambda x, i=i: jnp.full_like(x, x[i]), agents)  # everybody has the numbers of client i
         for mine, theirs in zip(jax.tree.leaves(run(alike)), jax.tree.leaves(together), strict=True):
             np.testing.assert_array_equal(theirs[i], mine[i])
-    first = SMALL.init(jax.random.key(0), CartPole(), 1).online.layers[0].weight
+    first = begin(stacked(SMALL, None), jax.random.key(0)).online.layers[0].weight
     moved = jnp.abs(together.online.layers[0].weight - first).max(axis=(1, 2))
     assert moved[1] == 0.0
     assert moved[0] > 5 * moved[2] > 0
@@ -246,7 +258,7 @@ def test_a_change_of_a_number_does_not_retrace():
         return agent.learn(state, trajectory, key)[0]
 
     base = dataclasses.replace(SMALL, learning_starts=1, local_terms=(Proximal(),))
-    state = base.init(jax.random.key(0), CartPole(), 1)
+    state = begin(stacked(base, None), jax.random.key(0))
     changes = [
         {},
         {"learning_rate": 0.1},
@@ -314,7 +326,10 @@ LEARNER = DQN(
 VARIANTS = {"plain": {}, "double": {"double": True}, "dueling": {"dueling": True}, "n-step": {"n_step": 3}}
 
 
-@pytest.fixture(scope="module", params=VARIANTS)
+slow = [pytest.param(name, marks=pytest.mark.slow) for name in ("double", "dueling")]  # test_loss_... has them too
+
+
+@pytest.fixture(scope="module", params=["plain", "n-step", *slow])
 def learned(request):
     """The learner and its states `[6]` after as many lives in the six probes."""
     environment, agent = EveryProbe(), dataclasses.replace(LEARNER, **VARIANTS[request.param])

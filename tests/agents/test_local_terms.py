@@ -50,7 +50,7 @@ def test_a_strong_proximal_term_keeps_a_client_near_the_last_broadcast():
     def trained(strength):
         agent = DQN(hidden=(8,), batch_size=4, replay_capacity=50, learning_starts=1, learning_rate=1e-2)
         agent = stacked(dataclasses.replace(agent, local_terms=(Proximal(strength),)), None)
-        state = agent.init(jax.random.key(0), CartPole(), num_envs=1)
+        state = jax.jit(lambda agent: agent.init(jax.random.key(0), CartPole(), num_envs=1))(agent)
         broadcast = jax.tree.map(lambda x: x + 1.0, agent.share(state))  # far from where the client began
         state = agent.absorb(state, broadcast)
         assert all(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a == b).all()), state.anchor, broadcast)))

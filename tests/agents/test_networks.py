@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,11 @@ NAIVE = {
     "tanh": np.tanh,
     "elu": lambda x: x if x > 0 else np.exp(x) - 1,
 }
+
+
+@functools.partial(jax.jit, static_argnums=range(5))
+def made(network, in_size, out_size, hidden, activation, seed):
+    return network(in_size, out_size, hidden=hidden, activation=activation, key=jax.random.key(seed))
 
 
 def naive_linear(layer, x):
@@ -26,7 +33,7 @@ def naive_mlp(mlp, x):
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("hidden", [(5,), (5, 7)])
 def test_mlp_is_the_naive_loop(activation, hidden):
-    mlp = MLP(3, 2, hidden=hidden, activation=activation, key=jax.random.key(0))
+    mlp = made(MLP, 3, 2, hidden, activation, seed=0)
     x = np.random.default_rng(0).normal(size=(4, 3))
     np.testing.assert_allclose(mlp(jnp.asarray(x)), [naive_mlp(mlp, row) for row in x], rtol=1e-4, atol=1e-6)
     assert mlp(jnp.ones((6, 4, 3))).shape == (6, 4, 2)
@@ -35,7 +42,7 @@ def test_mlp_is_the_naive_loop(activation, hidden):
 
 @pytest.mark.parametrize("hidden", [(5,), (5, 7)])
 def test_dueling_is_value_plus_centred_advantage(hidden):
-    net = DuelingMLP(3, 4, hidden=hidden, activation="tanh", key=jax.random.key(1))
+    net = made(DuelingMLP, 3, 4, hidden, "tanh", seed=1)
     x = np.random.default_rng(1).normal(size=(5, 3))
     expected = []
     for row in x:
@@ -56,7 +63,7 @@ def test_weights_are_out_by_in():
 
 
 def test_first_weights_fill_their_bounds_and_differ():
-    layers = linears([(16, 400), (400, 100)], jax.random.key(3))
+    layers = jax.jit(lambda key: linears([(16, 400), (400, 100)], key))(jax.random.key(3))
     for layer, size in zip(layers, (16, 400), strict=True):
         bound = 1 / np.sqrt(size)
         for leaf, low in ((layer.weight, 0.99), (layer.bias, 0.9)):
@@ -75,6 +82,6 @@ def test_first_weights_fill_their_bounds_and_differ():
 
 
 def test_another_key_gives_other_weights():
-    one, same, other = (MLP(2, 2, hidden=(3,), activation="relu", key=jax.random.key(k)) for k in (0, 0, 1))
+    one, same, other = (made(MLP, 2, 2, (3,), "relu", seed=k) for k in (0, 0, 1))
     np.testing.assert_array_equal(one.layers[0].weight, same.layers[0].weight)
     assert not np.any(np.asarray(one.layers[0].weight) == np.asarray(other.layers[0].weight))

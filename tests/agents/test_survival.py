@@ -1,5 +1,6 @@
 """What outlives a merge, part by part, and that a merge takes nothing from the server."""
 
+import functools
 import itertools
 
 import jax
@@ -20,19 +21,26 @@ def learner(survival, **fields):
     return DQN(hidden=(8,), batch_size=8, replay_capacity=64, learning_starts=5, survival=survival, **fields)
 
 
-def worlds_and_params(num_envs=2):
-    params = jax.tree.map(lambda x: jnp.full(num_envs, x), ENVIRONMENT.nominal())
-    return start(ENVIRONMENT, params, jax.random.key(1)), params
+@functools.cache
+def program(terms, donate):
+    """A round of a client as a compiled function: it takes in a broadcast and lives 40 local steps."""
+    agent = learner(Survival.everything(), local_terms=terms)
+    params = jax.tree.map(lambda x: jnp.full(2, x), ENVIRONMENT.nominal())
+
+    def run(state, broadcast, key):
+        state = agent.absorb(state, broadcast)
+        worlds = start(ENVIRONMENT, params, key)
+        return local_update(ENVIRONMENT, agent, (state, worlds, params), key, num_steps=40)[0]
+
+    return jax.jit(lambda key: agent.init(key, ENVIRONMENT, 2)), jax.jit(run, donate_argnums=donate), agent
 
 
 @pytest.fixture(scope="module")
 def trained():
     """The state of a learner after 40 local steps, in which target and online network differ."""
-    agent = learner(Survival.everything())
-    state = agent.init(jax.random.key(0), ENVIRONMENT, num_envs=2)
-    worlds, params = worlds_and_params()
-    update = jax.jit(lambda *args: local_update(ENVIRONMENT, agent, args, jax.random.key(2), num_steps=40))
-    return update(state, worlds, params)[0]
+    begin, run, agent = program((), ())
+    state = begin(jax.random.key(0))
+    return run(state, agent.share(state), jax.random.key(2))
 
 
 def same(one, other):
@@ -70,19 +78,12 @@ def test_named_policies():
 @pytest.mark.parametrize(("donate", "terms"), [((), ()), ((0,), (Proximal(),))], ids=["kept", "donated"])
 def test_training_leaves_the_broadcast_as_it_was(donate, terms):
     """A client may share memory with the server's arrays, and hand its own state's memory on: the bytes must stay."""
-    agent = learner(Survival.everything(), local_terms=terms)
-    worlds, params = worlds_and_params()
-    memory = jax.tree.map(np.array, agent.share(agent.init(jax.random.key(5), ENVIRONMENT, num_envs=2)))
+    begin, run, agent = program(terms, donate)
+    memory = jax.tree.map(np.array, agent.share(begin(jax.random.key(5))))
     before = [leaf.tobytes() for leaf in jax.tree.leaves(memory)]
     broadcast = jax.tree.map(jnp.asarray, memory)
-
-    def run(state, broadcast, key):
-        state = agent.absorb(state, broadcast)
-        return local_update(ENVIRONMENT, agent, (state, worlds, params), key, num_steps=40)[0]
-
-    run = jax.jit(run, donate_argnums=donate)
     for client in range(2):  # both start from the same broadcast
-        state = jax.tree.map(jnp.copy, agent.init(jax.random.key(client), ENVIRONMENT, num_envs=2))
+        state = jax.tree.map(jnp.copy, begin(jax.random.key(client)))
         after = run(state, broadcast, jax.random.key(client))
         assert not same(agent.share(after), memory)
         assert [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(broadcast)] == before

@@ -68,6 +68,8 @@ def results() -> Callable[[Path], dict[str, Any]]:
         found: dict[str, Any] = {}
         for path in sorted(folder.glob("arms/*/**/*")):
             name = str(path.relative_to(folder))
+            if path.parent.name.startswith("round-") and path.parent != max(path.parent.parent.glob("round-*")):
+                continue  # an older checkpoint may be left
             if path.is_file() and path.suffix in (".safetensors", ".jsonl"):
                 found[name] = path.read_bytes()
             elif path.name == "done.json":

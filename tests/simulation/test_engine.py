@@ -210,7 +210,7 @@ def test_evaluation_gives_the_same_bits_on_one_device_or_two(trained: Callable[.
 
 @pytest.mark.slow
 @needs_two_devices
-@pytest.mark.parametrize("method", ["fedwb", "local_only", "pooled", "fedadam"])
+@pytest.mark.parametrize("method", ["fedwb", "pooled"])
 def test_every_method_gives_the_same_bits_on_one_device_or_two(method: str, tiny: Callable[..., Experiment]) -> None:
     experiment = recipes.RECIPES[method](tiny())
     found = [run(Simulation(experiment, (0, 4, 2), list(devices)), 2) for devices in (ONE, TWO)]
