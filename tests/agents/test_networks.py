@@ -30,14 +30,14 @@ def naive_mlp(mlp, x):
     return naive_linear(mlp.layers[-1], x)
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("hidden", [(5,), (5, 7)])
+@pytest.mark.parametrize(("activation", "hidden"), [*((name, (5, 7)) for name in ACTIVATIONS), ("relu", (5,))])
 def test_mlp_is_the_naive_loop(activation, hidden):
     mlp = made(MLP, 3, 2, hidden, activation, seed=0)
     x = np.random.default_rng(0).normal(size=(4, 3))
     np.testing.assert_allclose(mlp(jnp.asarray(x)), [naive_mlp(mlp, row) for row in x], rtol=1e-4, atol=1e-6)
-    assert mlp(jnp.ones((6, 4, 3))).shape == (6, 4, 2)
-    assert mlp(jnp.ones(3)).shape == (2,)
+    for leading in ((6, 4), (), (0,)):  # any leading axes
+        assert jax.eval_shape(mlp, jnp.ones((*leading, 3))).shape == (*leading, 2)
+    np.testing.assert_allclose(mlp(jnp.asarray(x[0])), naive_mlp(mlp, x[0]), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("hidden", [(5,), (5, 7)])

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from jaxtyping import PRNGKeyArray
 
+from polyfed.agents import Survival
 from polyfed.agents.rollout import start
 from polyfed.aggregation import LocalOnly, ServerAdam, ServerMomentum, ServerSGD, WeightedMean
 from polyfed.aggregation.rule import AggregationRule
@@ -208,7 +209,8 @@ def compiled_client_round(local_steps: int) -> Any:
 @pytest.fixture
 def at_home(tiny: Callable[..., Experiment]) -> tuple[ClientParts, Client, Any]:
     """A client's parts, its state and its world; learning begins at once."""
-    experiment = tiny(agent={"learning_starts": 1, "learning_rate": jnp.float32(1e-3)})
+    survival = Survival()  # the target follows the broadcast
+    experiment = tiny(agent={"learning_starts": 1, "learning_rate": jnp.float32(1e-3), "survival": survival})
     parts = ClientParts(experiment.environment, experiment.agent)
     params = jax.tree.map(lambda x: x[None], experiment.environment.nominal())
     agent = parts.agent.init(jax.random.key(1), parts.environment, 1)
