@@ -11,6 +11,7 @@ import importlib.util
 import io
 import json
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -151,11 +152,14 @@ def _parse(form: Any, *, prog: str, **how: Any) -> Any:
 
 
 def _sentence(box: str, prog: str) -> str:
-    """What a box of tyro says, as one sentence."""
-    lines = [line.strip(" │") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
-    end = next((i for i, line in enumerate(lines) if line.startswith("──")), len(lines))
-    said = " ".join(lines[:end]).rstrip(". ")
-    guess = next((line.split()[0].rstrip(",") for line in lines[end:] if line.startswith("--")), "")
+    """What a box of tyro says, as one sentence; it is drawn with lines or without, in colours or without."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    lines = [line.strip(" │") for line in plain.splitlines()[1:]]  # the first is the title
+    rules = [i for i, line in enumerate(lines) if re.fullmatch("[─╰╯-]+", line)]
+    first = 1 if 0 in rules else 0
+    end = next((i for i in rules if i > 0), len(lines))
+    said = " ".join(lines[first:end]).rstrip(". ")
+    guess = next((line.split()[0].rstrip(",") for line in lines[end:] if re.match("--[a-z]", line)), "")
     if guess and said.startswith("Unrecognized"):
         return f"{said}; did you mean {guess}? `{prog} --help` shows all options."
     return f"{said}: see `{prog} --help`."

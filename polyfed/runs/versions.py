@@ -65,15 +65,17 @@ def differences(recorded: dict[str, Any]) -> list[str]:
     return changed
 
 
-EXTRAS = {"report": "matplotlib", "play": "pygame", "tensorboard": "tensorboard"}
+EXTRAS = {"report": ("matplotlib",), "play": ("pygame", "PIL"), "tensorboard": ("tensorboard",)}
 
 
 def survey(out: Path) -> dict[str, Any]:
     """What `polyfed check` says: versions, devices, extras, and whether run folders can be written to `out`."""
     existing = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
     extras = {
-        extra: "installed" if importlib.util.find_spec(module) else f'missing: pip install "polyfed[{extra}]"'
-        for extra, module in EXTRAS.items()
+        extra: "installed"
+        if all(map(importlib.util.find_spec, modules))
+        else f'missing: pip install "polyfed[{extra}]"'
+        for extra, modules in EXTRAS.items()
     }
     writable = existing.is_dir() and os.access(existing, os.W_OK)
     return {**versions(), **machine(), **extras, "write access": "yes" if writable else f"no: {existing}"}

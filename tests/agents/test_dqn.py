@@ -97,8 +97,8 @@ def naive_loss(agent, state, batch):
     "fields",
     [
         {},
-        {"double": True},
-        {"dueling": True},
+        pytest.param({"double": True}, marks=pytest.mark.slow),  # both are in the last one, too
+        pytest.param({"dueling": True}, marks=pytest.mark.slow),
         {"n_step": 3},
         {"loss": "huber"},
         {"double": True, "dueling": True, "n_step": 3, "loss": "huber"},

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from polyfed.errors import DamagedError
+from polyfed.leaves import leaf_names
 from polyfed.recipes import arms
 from polyfed.record import digest, to_data
 from polyfed.runs import run, store
@@ -19,7 +20,6 @@ from polyfed.runs.checkpoint import (
     KEEP,
     checkpoints,
     from_arrays,
-    leaf_names,
     read_manifest,
     to_arrays,
     write_checkpoint,

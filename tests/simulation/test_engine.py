@@ -199,21 +199,14 @@ def test_one_device_or_two_give_the_same_bits(trained: Callable[..., Outcome]) -
     assert_same(one.metrics, two.metrics)
 
 
-@needs_two_devices
-def test_evaluation_gives_the_same_bits_on_one_device_or_two(trained: Callable[..., Outcome]) -> None:
-    found = []
-    for devices in (ONE, TWO):
-        simulation = trained(devices=devices).simulation
-        found.append(simulation.evaluate(simulation.init()))
-    np.testing.assert_array_equal(found[0], found[1])
-
-
 @pytest.mark.slow
 @needs_two_devices
 @pytest.mark.parametrize("method", ["fedwb", "pooled"])
 def test_every_method_gives_the_same_bits_on_one_device_or_two(method: str, tiny: Callable[..., Experiment]) -> None:
     experiment = recipes.RECIPES[method](tiny())
     found = [run(Simulation(experiment, (0, 4, 2), list(devices)), 2) for devices in (ONE, TWO)]
+    evaluated = [outcome.simulation.evaluate(outcome.simulation.init()) for outcome in found]
+    np.testing.assert_array_equal(*evaluated)
     assert_same(found[0].clients, found[1].clients)
     assert_same(found[0].server, found[1].server)
     assert_same(found[0].metrics, found[1].metrics)
