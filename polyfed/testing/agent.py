@@ -1,0 +1,129 @@
+"""The contract of `Agent`, held against a learner."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from polyfed.agents.agent import Agent
+from polyfed.agents.rollout import local_update, start
+from polyfed.environments.environment import Environment
+from polyfed.environments.spaces import Discrete
+from polyfed.leaves import stacked
+from polyfed.testing.compare import assert_same, form, rows, same_bits
+from polyfed.types import Payload, Trajectory
+
+
+def _told(agent: Agent, environment: Environment, state: Any, num_envs: int) -> Trajectory:
+    """A rollout that it may learn from: one step in fresh worlds, `rollout_length` times over."""
+    params, key = jax.tree.map(lambda x: jnp.broadcast_to(x, num_envs), environment.nominal()), jax.random.key(4)
+    worlds = start(environment, params, key)
+    action = agent.act(state, worlds.observation, key)
+    _, step = jax.vmap(environment.step)(jax.random.split(key, num_envs), worlds.state, action, params)
+    one = Trajectory(worlds.observation, action, step.reward, step.observation, step.terminated, step.truncated)
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, (agent.rollout_length, *x.shape)), one)
+
+
+def _life(agent: Agent, environment: Environment, broadcast: Payload, num: tuple[int, int]) -> Any:
+    """`(state, rollout)`: a learner that took in a broadcast and lived `num = (environments, steps)`; see `_told`."""
+    params = jax.tree.map(lambda x: jnp.broadcast_to(x, num[0]), environment.nominal())
+    k_agent, k_worlds, k_life = jax.random.split(jax.random.key(0), 3)
+    state = agent.absorb(agent.init(k_agent, environment, num[0]), broadcast)
+    worlds = start(environment, params, k_worlds)
+    state, _, _ = local_update(environment, agent, (state, worlds, params), k_life, num_steps=num[1])
+    return state, _told(agent, environment, state, num[0])
+
+
+def _check_actions(agent: Agent, environment: Environment, state: Any, num_envs: int) -> None:
+    """Actions of the space, with and without exploration."""
+    name, space = type(agent).__name__, environment.action_space
+    params = jax.tree.map(lambda x: jnp.broadcast_to(x, num_envs), environment.nominal())
+
+    @jax.jit
+    def choose(key: Any) -> tuple[Any, Any]:
+        seen = start(environment, params, jax.random.key(0)).observation
+        return agent.act(state, seen, key), agent.policy(state, seen)
+
+    chosen = choose(jax.random.key(4))
+    wanted = (num_envs,) if isinstance(space, Discrete) else (num_envs, space.size)
+    low, high = (
+        (0, space.n - 1)
+        if isinstance(space, Discrete)
+        else (np.asarray(space.low, np.float32), np.asarray(space.high, np.float32))
+    )
+    kind = jnp.integer if isinstance(space, Discrete) else jnp.floating
+    for action in chosen:
+        if action.shape != wanted or not jnp.issubdtype(action.dtype, kind):
+            given = f"{action.dtype}{list(action.shape)}"
+            raise AssertionError(f"{name} chose {given}. Give {kind.__name__}{list(wanted)}.")
+        if not np.all((np.asarray(action) >= low) & (np.asarray(action) <= high)):
+            raise AssertionError(f"{name} chose an action outside {space}. Clip it.")
+
+
+def _check_learning(agent: Agent, environment: Environment, state: Any, num_envs: int) -> None:
+    """`learn` can be compiled for any numbers, keeps the form of the state, and gives named scalars."""
+    name, key = type(agent).__name__, jax.random.key(5)
+    told = jax.eval_shape(lambda: _told(agent, environment, state, num_envs))
+    try:
+        after, metrics = jax.eval_shape(lambda agent, *given: agent.learn(*given, key), agent, state, told)
+    except jax.errors.JAXTypeError as error:
+        sentence = f"{name} needs to know a number before it can be compiled."
+        raise AssertionError(f"{sentence} Use `jnp.where`, or make what fixes a shape or a branch static.") from error
+    if form(after) != form(state):
+        raise AssertionError(f"{name}'s state changes its shapes or types as it learns. Keep them.")
+    if wrong := [key for key, value in metrics.items() if jnp.ndim(value) != 0]:
+        raise AssertionError(f"{name} gives metrics {wrong} that are not scalars. Reduce them, or name every entry.")
+
+
+def check_agent(agent: Agent, environment: Environment, *, num_envs: int = 2, num_steps: int = 600) -> None:
+    """Holds a learner to the contract of `Agent`.
+
+    Another key makes another learner; what is shared are finite arrays, and what is absorbed is what is shared next;
+    training does change it, and leaves the broadcast itself as it was, byte for byte; actions lie in the space; the
+    state keeps shapes and types; and `learn` can be compiled for any numbers, and is the same alone and in a stack.
+
+    Args:
+      agent: The learner; it must begin to learn within `num_steps`.
+      environment: A world that fits it.
+      num_envs: Copies of the world that it lives in.
+      num_steps: Local steps of the life that is looked at, a multiple of `agent.rollout_length`.
+
+    Raises:
+      AssertionError: Says in a sentence which part of the contract is broken.
+
+    Example:
+      >>> from polyfed.agents import DQN
+      >>> from polyfed.environments import CartPole
+      >>> check_agent(DQN(hidden=(8,), batch_size=8, learning_starts=5), CartPole(), num_steps=20)
+    """
+    agent.check(environment)
+    name, agent = type(agent).__name__, stacked(agent, None)
+    begin = jax.jit(lambda key: agent.init(key, environment, num_envs))
+    first, other = (begin(jax.random.key(k)) for k in (1, 2))
+    shared = agent.share(first)
+    if same_bits(shared, agent.share(other)):
+        raise AssertionError(f"{name} begins the same for every key. Draw from the key.")
+    memory = jax.tree.map(lambda leaf: np.array(leaf), shared)  # may be shared with what the agent is given
+    broadcast, before = jax.tree.map(jnp.asarray, memory), jax.tree.map(np.copy, memory)
+    _check_actions(agent, environment, first, num_envs)
+    _check_learning(agent, environment, first, num_envs)
+    absorbed = agent.absorb(first, broadcast)
+    state, trajectory = jax.jit(lambda b: _life(agent, environment, b, (num_envs, num_steps)))(broadcast)
+    if not (same_bits(memory, before) and same_bits(broadcast, before)):
+        raise AssertionError(f"{name} trains the broadcast in place. Work on a copy: what is broadcast is read-only.")
+    if not same_bits(agent.share(absorbed), before):
+        raise AssertionError(f"{name} does not share what it has just absorbed. Take the broadcast as it is.")
+    if form(absorbed) != form(first):
+        raise AssertionError(f"{name}'s state changes its shapes or types as it absorbs. Keep them.")
+    learned = agent.share(state)
+    if form(learned) != form(shared) or not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(learned)):
+        raise AssertionError(f"{name} does not share finite arrays of one form throughout its life. Keep to one.")
+    if same_bits(learned, before):
+        raise AssertionError(f"{name} has learned nothing in {num_steps} steps. Give num_steps in which it does.")
+    learn = lambda agent, *given: agent.share(agent.learn(*given, jax.random.key(5))[0])  # noqa: E731
+    two = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), (agent, state, trajectory))
+    alone, stack = jax.jit(learn)(agent, state, trajectory), jax.jit(jax.vmap(learn))(*two)
+    assert_same(rows(stack, 1), alone, f"{name} learns otherwise in a stack of clients.", 1e-4)
