@@ -87,7 +87,7 @@ class Monitor:
     def _row(self, p: Progress) -> tuple[str, ...]:
         simulation, experiment = p.simulation, p.simulation.experiment
         deployed = deployed_returns(p)
-        traffic = simulation.traffic()
+        traffic = simulation.traffic
         sent = p.round * experiment.num_clients * (traffic.up + traffic.down)
         steps = (
             (p.round - self._resumed_at[p.arm]) * experiment.local_steps * experiment.num_clients * experiment.num_envs

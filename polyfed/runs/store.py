@@ -103,8 +103,10 @@ def read_experiment(record: dict[str, Any]) -> tuple[Experiment, tuple[int, ...]
     return from_data(record["experiment"]), tuple(record["seeds"])
 
 
-def _number(value: Any) -> float | None:
-    """The shortest decimal that reads back as the same float32; null where it is not a number."""
+def _number(value: Any) -> float | int | None:
+    """An integer as it is, else the shortest decimal that reads back as the same float32; null where there is none."""
+    if isinstance(value, np.integer):
+        return int(value)
     return float(str(np.float32(value))) if np.isfinite(value) else None
 
 
@@ -240,13 +242,10 @@ def title(experiment: Experiment) -> str:
 def _load_arm(path: Path, arm: Experiment, seeds: tuple[int, ...]) -> ArmResult:
     simulation = Simulation(arm, seeds)
     metrics, rounds, returns = _read_logs(path)
-    traffic = simulation.traffic()
+    traffic = simulation.traffic
     done = read_done(path) if is_done(path) else {}
     for name, checksum in done.get("logs", {}).items():
         _check_log(path / name, checksum)
-    some = next(iter(v for v in metrics.values() if v.ndim == 3), np.zeros((0, 1, arm.num_clients)))
-    shape = (some.shape[0], some.shape[1], arm.num_clients)
-    metrics |= {"bytes_up": np.full(shape, traffic.up), "bytes_down": np.full(shape, traffic.down)}
     return ArmResult(
         name=arm.method,
         baseline=arm.method in BASELINES,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from typing import Any
 
@@ -93,13 +94,19 @@ class Simulation:
         """Run rounds on the devices; the old federation is used up.
 
         Returns:
-          `(federation, metrics)`: per client `[R, S, C]`, of the server `[R, S]`.
+          `(federation, metrics)`: per client `[R, S, C]`, of the server `[R, S]`; among them `bytes_up` and
+          `bytes_down`, which are exact integers.
         """
         began, compiled = time.perf_counter(), compile_seconds()
         federation, metrics = run_rounds(federation, self.homes, self.parts, self.plan, num_rounds)
         arrays = {name: np.asarray(value) for name, value in jax.device_get(metrics).items()}
         self._account(began, compiled)
-        return federation, arrays
+        traffic, shape = (
+            self._traffic(federation.server.broadcast),
+            (num_rounds, len(self.seeds), self.experiment.num_clients),
+        )
+        sent = {"bytes_up": np.full(shape, traffic.up), "bytes_down": np.full(shape, traffic.down)}
+        return federation, arrays | sent
 
     def evaluate(self, federation: Federation) -> np.ndarray:
         """Mean returns `[S, P, M]` of every policy in `policy_names` on every environment in `environment_names`."""
@@ -142,12 +149,14 @@ class Simulation:
         clients = tuple(f"client-{i}" for i in range(self.experiment.num_clients))
         return clients + tuple(f"held-out-{i}" for i in range(self.experiment.evaluation.num_held_out))
 
+    @functools.cached_property
     def traffic(self) -> Traffic:
         """What goes over the wire, per client and round; a pooled agent needs every transition of every client."""
-        experiment = self.experiment
-        leaves = jax.tree.leaves(jax.eval_shape(self.init).server.broadcast)
-        lead = 2 if self.personal else 1
-        model = sum(int(np.prod(x.shape[lead:])) * x.dtype.itemsize for x in leaves)
+        return self._traffic(jax.eval_shape(self.init).server.broadcast)
+
+    def _traffic(self, broadcast: Any) -> Traffic:
+        experiment, lead = self.experiment, 2 if self.personal else 1
+        model = sum(int(np.prod(x.shape[lead:])) * x.dtype.itemsize for x in jax.tree.leaves(broadcast))
         if experiment.pooled:
             size = experiment.environment.observation_space.size
             transition = 4 * (2 * size + 2) + 2  # observations, action, reward; two flags of a byte

@@ -43,11 +43,11 @@ def test_policies_and_environments_are_named_in_order(
     ],
 )
 def test_traffic_is_counted_by_hand(method: str, traffic: Traffic, tiny: Callable[..., Experiment]) -> None:
-    assert Simulation(recipes.RECIPES[method](tiny()), (0, 1)).traffic() == traffic
+    assert Simulation(recipes.RECIPES[method](tiny()), (0, 1)).traffic == traffic
 
 
 def test_half_precision_halves_the_way_up_alone(tiny: Callable[..., Experiment]) -> None:
-    assert Simulation(tiny(transforms=(HalfPrecision(),)), (0,)).traffic() == Traffic(WEIGHTS // 2, WEIGHTS)
+    assert Simulation(tiny(transforms=(HalfPrecision(),)), (0,)).traffic == Traffic(WEIGHTS // 2, WEIGHTS)
 
 
 def test_environments_side_by_side_share_their_clients_world(tiny: Callable[..., Experiment]) -> None:
