@@ -244,7 +244,7 @@ def _overrides(argv: list[str], experiment: Experiment) -> tuple[Run, Experiment
         ],
     )
     both.__doc__ = f"Run {experiment.name}: {titles().get(experiment.name, '')}"
-    plain = dataclasses.replace(experiment, transforms=())
+    plain = dataclasses.replace(experiment, transforms=(), variants=())
     with _short_docstrings(), _registry():
         given = _parse(
             both,
@@ -258,7 +258,7 @@ def _overrides(argv: list[str], experiment: Experiment) -> tuple[Run, Experiment
             f"{given.options.experiment!r} is one word too many after {argv[0]!r}: options start with --, "
             "and one experiment runs at a time."
         )
-    fields = dataclasses.replace(given.fields, transforms=experiment.transforms)
+    fields = dataclasses.replace(given.fields, transforms=experiment.transforms, variants=experiment.variants)
     return given.options, fields
 
 

@@ -14,6 +14,7 @@ from polyfed.aggregation import (
     ServerMomentum,
     ServerSGD,
     ServerYogi,
+    Switch,
     WassersteinBarycenter,
     WeightedMean,
 )
@@ -33,7 +34,7 @@ from polyfed.leaves import check_leaves, differing
 
 AnyEnvironment = CartPole | Acrobot | MountainCar | MountainCarContinuous | Pendulum
 AnyVariation = Explicit | Grid | Uniform
-AnyRule = WeightedMean | WassersteinBarycenter | LocalOnly
+AnyRule = WeightedMean | WassersteinBarycenter | LocalOnly | Switch
 AnyServerOptimizer = ServerSGD | ServerMomentum | ServerAdam | ServerYogi
 AnyTransform = ClipNorm | HalfPrecision | LoseMessages
 
@@ -42,17 +43,25 @@ class Evaluation(eqx.Module):
     """When and on what policies are evaluated: greedy, on fixed evaluation seeds, every policy on every environment."""
 
     every: int = eqx.field(default=10, static=True)  # rounds between evaluations
+    own: bool = eqx.field(default=True, static=True)  # the clients' own policies too, where there is a global one
     episodes: int = eqx.field(default=10, static=True)  # per policy and environment
     seed: int = eqx.field(default=0, static=True)  # of the evaluation episodes, the same for every policy
     held_out: AnyVariation = eqx.field(default=Explicit(), static=True)  # environments that no client trains in
     num_held_out: int = eqx.field(default=0, static=True)  # how many of them
 
 
+class Variant(eqx.Module):
+    """The experiment with another rule, under a name that `compare` can call."""
+
+    method: str = eqx.field(static=True)  # lower case, words joined by underscores
+    rule: AnyRule
+
+
 class Experiment(eqx.Module):
     """What is trained, where, how it is federated, and how it is judged.
 
     Its fields are its command-line help and its record in the run folder. `method` names the recipe that made it;
-    `compare` names recipes that run beside it on the same worlds and seeds.
+    `compare` names recipes, and `variants` of this experiment, that run beside it on the same worlds and seeds.
     """
 
     name: str = eqx.field(static=True)  # lower case, words joined by hyphens
@@ -69,7 +78,9 @@ class Experiment(eqx.Module):
     pooled: bool = eqx.field(default=False, static=True)  # one agent lives in every client's world: nothing is private
     evaluation: Evaluation = Evaluation()
     method: str = eqx.field(default="fedavg", static=True)  # the recipe that this is
-    compare: tuple[str, ...] = eqx.field(default=(), static=True)  # recipes that run beside it
+    common_start: bool = eqx.field(default=True, static=True)  # clients of a seed begin with the same parameters
+    compare: tuple[str, ...] = eqx.field(default=(), static=True)  # recipes and variants that run beside it
+    variants: tuple[Variant, ...] = ()  # what compare may call besides recipes
 
     @property
     def num_agents(self) -> int:
@@ -103,10 +114,12 @@ class Experiment(eqx.Module):
             part.check()
             check_leaves(name, part, num_clients=None)
         self._check_evaluation()
+        self._check_widths()
         self._check_fit()
 
     def _check_names(self) -> None:
-        for field, value, joint in (("name", self.name, "-"), ("method", self.method, "_")):
+        variants = [("variants.method", variant.method, "_") for variant in self.variants]
+        for field, value, joint in (("name", self.name, "-"), ("method", self.method, "_"), *variants):
             if not re.fullmatch(f"[a-z0-9]+({joint}[a-z0-9]+)*", value):
                 raise ValueError(
                     f"{field} = {value!r} cannot name a folder: use lower case and digits, words joined by {joint!r}."
@@ -146,6 +159,15 @@ class Experiment(eqx.Module):
         whole_in_range("evaluation.num_held_out", self.evaluation.num_held_out, 0, 10**6)
         if self.evaluation.num_held_out:
             self.evaluation.held_out.check(self.environment, self.evaluation.num_held_out)
+
+    def _check_widths(self) -> None:
+        """Refuse messages of networks of different widths at a rule that merges position by position."""
+        if getattr(self.agent, "width", None) is not None and not self.rule.nested:
+            rule = type(self.rule).__name__
+            raise ValueError(
+                f"agent.width gives clients networks of different widths, but {rule} merges networks of one shape: "
+                "use NestedMean or AlignedMean(own=True), or leave agent.width out."
+            )
 
     def _check_silent(self, who: str) -> None:
         """Refuse what would act on messages where there are none."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
-from polyfed.agents import Proximal, Survival
+from polyfed.agents import Proximal
 from polyfed.aggregation import (
     LocalOnly,
     ServerAdam,
@@ -17,7 +18,7 @@ from polyfed.aggregation import (
     WeightedMean,
 )
 from polyfed.checks import one_of
-from polyfed.experiment import Experiment
+from polyfed.experiment import Experiment, Variant
 
 Recipe = Callable[[Experiment], Experiment]
 
@@ -61,8 +62,7 @@ def fedprox(experiment: Experiment) -> Experiment:
 def local_only(experiment: Experiment) -> Experiment:
     """Every client learns alone: the baseline that federation has to beat. By itself it is compared with nothing."""
     alone = _federated(experiment, "local_only", rule=LocalOnly())
-    agent = dataclasses.replace(alone.agent, survival=Survival.everything())
-    return dataclasses.replace(alone, agent=agent, transforms=(), compare=())
+    return dataclasses.replace(alone, agent=alone.agent.alone(), transforms=(), compare=())
 
 
 def pooled(experiment: Experiment) -> Experiment:
@@ -71,11 +71,7 @@ def pooled(experiment: Experiment) -> Experiment:
     It sees as many environment steps and takes as many gradient steps as the whole fleet.
     """
     alone = local_only(experiment)
-    agent = dataclasses.replace(
-        alone.agent,
-        updates_per_step=alone.agent.updates_per_step * experiment.num_clients,
-        replay_capacity=alone.agent.replay_capacity * experiment.num_clients,
-    )
+    agent = alone.agent.pooled(experiment.num_clients)
     return dataclasses.replace(alone, agent=agent, method="pooled", pooled=True, rule=WeightedMean())
 
 
@@ -106,10 +102,15 @@ BASELINES = ("local_only", "pooled")
 
 
 def arms(experiment: Experiment) -> dict[str, Experiment]:
-    """The experiment itself and its `compare` recipes, by method name, on the same worlds, learner and budget."""
+    """The experiment itself and what `compare` names, by method name, on the same worlds, learner and budget."""
+    alone = dataclasses.replace(experiment, compare=(), variants=())
+    known: dict[str, Recipe] = {**RECIPES, **{v.method: functools.partial(_variant, v) for v in experiment.variants}}
     for name in experiment.compare:
-        one_of("compare", name, RECIPES)
-    alone = dataclasses.replace(experiment, compare=())
+        one_of("compare", name, known)
     return {experiment.method: alone} | {
-        name: RECIPES[name](alone) for name in experiment.compare if name != experiment.method
+        name: known[name](alone) for name in experiment.compare if name != experiment.method
     }
+
+
+def _variant(variant: Variant, experiment: Experiment) -> Experiment:
+    return dataclasses.replace(experiment, method=variant.method, rule=variant.rule)

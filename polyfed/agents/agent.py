@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from polyfed.environments import Environment
+from polyfed.environments import World
 from polyfed.types import Metrics, Payload, Trajectory
 
 
@@ -24,11 +24,11 @@ class Agent(eqx.Module):
     rollout_length: ClassVar[int] = 1
 
     @abc.abstractmethod
-    def check(self, environment: Environment) -> None:
+    def check(self, environment: World) -> None:
         """Raise `ValueError` in one sentence if a hyper-parameter is out of range or the environment does not fit."""
 
     @abc.abstractmethod
-    def init(self, key: PRNGKeyArray, environment: Environment, num_envs: int) -> Any:
+    def init(self, key: PRNGKeyArray, environment: World, num_envs: int) -> Any:
         """A learner that has not learned yet.
 
         Args:
@@ -57,6 +57,19 @@ class Agent(eqx.Module):
           state: The client's.
           broadcast: Same structure as `share` gives. It is read-only.
         """
+
+    def alone(self) -> Agent:
+        """The learner as it learns without a federation: nothing of it is ever reset."""
+        return self
+
+    def pooled(self, num_clients: int) -> Agent:
+        """One learner that takes the updates, and has the memory, of `num_clients`."""
+        del num_clients
+        return self
+
+    def whole(self) -> Agent:
+        """The learner of the global model, where clients may hold parts of it."""
+        return self
 
     @abc.abstractmethod
     def policy(self, state: Any, observation: Float[Array, "N ..."]) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -149,6 +150,18 @@ class DQN(Agent):
             learn_steps=state.learn_steps,
             explore_steps=state.explore_steps if keep.exploration else jnp.zeros_like(state.explore_steps),
             anchor=broadcast if self.local_terms else (),
+        )
+
+    def alone(self) -> DQN:
+        """Target, moments, replay and exploration survive."""
+        return dataclasses.replace(self, survival=Survival.everything())
+
+    def pooled(self, num_clients: int) -> DQN:
+        """Updates and replay of the whole fleet."""
+        return dataclasses.replace(
+            self,
+            updates_per_step=self.updates_per_step * num_clients,
+            replay_capacity=self.replay_capacity * num_clients,
         )
 
     def _optimizer(self) -> optax.GradientTransformation:

@@ -9,6 +9,7 @@ from polyfed.aggregation.local_only import LocalOnly
 from polyfed.aggregation.mean import WeightedMean, weighted_mean
 from polyfed.aggregation.rule import AggregationRule
 from polyfed.aggregation.server_optimizer import ServerAdam, ServerMomentum, ServerOptimizer, ServerSGD, ServerYogi
+from polyfed.aggregation.switch import Stalled, Switch
 
 RULES: tuple[AggregationRule, ...] = (
     WeightedMean(),
@@ -18,6 +19,7 @@ RULES: tuple[AggregationRule, ...] = (
     WassersteinBarycenter(power=1),
     WassersteinBarycenter.paper_exact(),
     WassersteinBarycenter(granularity="layer", scale="paper", grid="nearest", bias="barycenter"),
+    Switch(WassersteinBarycenter(), WeightedMean(), at_round=1),
 )
 
 SERVER_OPTIMIZERS: tuple[ServerOptimizer, ...] = (ServerSGD(), ServerMomentum(), ServerAdam(), ServerYogi())
@@ -32,6 +34,8 @@ __all__ = [
     "ServerOptimizer",
     "ServerSGD",
     "ServerYogi",
+    "Stalled",
+    "Switch",
     "WassersteinBarycenter",
     "WeightedMean",
     "barycenter_1d",

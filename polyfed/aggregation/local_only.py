@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,9 +22,20 @@ class LocalOnly(AggregationRule):
       [1.0, 2.0, 0.0]
     """
 
-    linear: ClassVar[bool] = False
-    personal: ClassVar[bool] = True
-    exchanges: ClassVar[bool] = False
+    @property
+    def personal(self) -> bool:
+        """Everybody keeps its own."""
+        return True
+
+    @property
+    def exchanges(self) -> bool:
+        """Nothing leaves a client."""
+        return False
+
+    @property
+    def nested(self) -> bool:
+        """Nothing is merged, so widths may differ."""
+        return True
 
     def aggregate(self, state: Any, update: Update) -> tuple[Payload, Any, Metrics]:
         """`(payload, state, {})`, leaves `[C, ...]`, zeros where absent."""

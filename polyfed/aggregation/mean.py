@@ -5,7 +5,7 @@ References: mcmahan2017fedavg.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -108,7 +108,10 @@ class WeightedMean(AggregationRule):
       1.0
     """
 
-    linear: ClassVar[bool] = True
+    @property
+    def linear(self) -> bool:
+        """A weighted sum is all that it is."""
+        return True
 
     def aggregate(self, state: Any, update: Update) -> tuple[Payload, Any, Metrics]:
         """`(mean, state, {})`; see `weighted_mean`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 
@@ -17,17 +17,33 @@ class AggregationRule(eqx.Module):
 
     - `linear`: the result is a weighted sum of the payloads, so it can be had from their sum alone.
     - `personal`: every client gets its own result, leaves `[C, ...]`; otherwise all get one, leaves `[...]`.
-
     - `exchanges`: clients send messages at all; a rule that does not is a baseline without a federation.
+    - `nested`: it can merge `Nested` messages, of networks of different widths.
 
     Contract (see `polyfed.testing.check_rule`): the order of clients does not matter, absent clients (weight 0) are as
     if they had never been there whatever their payload holds, equal payloads come back unchanged, and when nobody came
     the result is zeros.
     """
 
-    linear: ClassVar[bool]
-    personal: ClassVar[bool] = False
-    exchanges: ClassVar[bool] = True
+    @property
+    def linear(self) -> bool:
+        """Whether the sum of the messages is all that it needs."""
+        return False
+
+    @property
+    def personal(self) -> bool:
+        """Whether every client gets its own result."""
+        return False
+
+    @property
+    def exchanges(self) -> bool:
+        """Whether clients send messages at all."""
+        return True
+
+    @property
+    def nested(self) -> bool:
+        """Whether it can merge networks of different widths."""
+        return False
 
     def check(self) -> None:
         """Raises `ValueError` where a field is outside its range. The experiment calls it once, before it compiles."""
@@ -40,6 +56,13 @@ class AggregationRule(eqx.Module):
         """
         del payload
         return ()
+
+    def refuse(self, metrics: dict[str, Any]) -> None:
+        """Raises `ValueError` where what was reported forbids to go on.
+
+        Args:
+          metrics: NumPy arrays `[R, S, ...]` by name, of a block of rounds.
+        """
 
     @abc.abstractmethod
     def aggregate(self, state: Any, update: Update) -> tuple[Payload, Any, Metrics]:

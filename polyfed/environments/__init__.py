@@ -12,6 +12,7 @@ from polyfed.environments.pendulum import Pendulum, PendulumParams, PendulumStat
 from polyfed.environments.probes import CONTINUOUS_PROBES, PROBES, ContinuousProbe, Probe, ProbeParams, ProbeState
 from polyfed.environments.spaces import Box, Discrete, Space
 from polyfed.environments.variation import Explicit, Grid, Uniform, Variation
+from polyfed.environments.world import World
 
 FAMILIES: tuple[Environment, ...] = (CartPole(), Acrobot(), MountainCar(), MountainCarContinuous(), Pendulum())
 """One instance of every family with its published time limit; every contract check runs on each."""
@@ -49,6 +50,7 @@ __all__ = [
     "Step",
     "Uniform",
     "Variation",
+    "World",
     "quantities",
     "quantity",
 ]

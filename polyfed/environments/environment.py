@@ -1,4 +1,4 @@
-"""The interface of a world: a family of Markov decision processes whose physics is data.
+"""The interface of an environment: a family of Markov decision processes whose physics is data.
 
 Physics lives in `params`, a pytree of float leaves that may be stacked `[C]`, one row per client. A family is pure:
 state and key in, new state out, so one compiled program steps all clients, each in its own world.
@@ -16,9 +16,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from polyfed.environments.spaces import Space
+from polyfed.environments.episodes import Worlds, evaluate_policy, fresh_episodes, fresh_worlds, rollout
+from polyfed.environments.world import Act, Params, World
+from polyfed.types import Trajectory
 
-Params = Any
 State = TypeVar("State")
 Quantity = Float[Array, "*shape"] | float  # one number, or one per client `[C]`
 
@@ -56,7 +57,7 @@ class Step(eqx.Module):
     truncated: Bool[Array, ""]
 
 
-class Environment(eqx.Module, Generic[State]):
+class Environment(World, Generic[State]):
     """A family of MDPs.
 
     A family has a class of parameters (`params_class`, every field made by `quantity`, derived quantities as
@@ -73,20 +74,7 @@ class Environment(eqx.Module, Generic[State]):
     (1.0, False)
     """
 
-    params_class: ClassVar[type]
     gymnasium_id: ClassVar[str | None] = None  # the environment of Gymnasium that it agrees with
-
-    max_steps: eqx.AbstractVar[int]  # steps until truncation
-
-    @property
-    @abc.abstractmethod
-    def observation_space(self) -> Space:
-        """Shape and bounds of an observation."""
-
-    @property
-    @abc.abstractmethod
-    def action_space(self) -> Space:
-        """Which actions `step` takes: an integer for `Discrete`, a vector `[size]` for `Box`."""
 
     @abc.abstractmethod
     def reset(self, key: PRNGKeyArray, params: Params) -> tuple[State, Float[Array, "*shape"]]:
@@ -99,6 +87,22 @@ class Environment(eqx.Module, Generic[State]):
     def nominal(self) -> Params:
         """The published parameters of the family, float32 scalars."""
         return jax.tree.map(lambda value: jnp.asarray(value, jnp.float32), self.params_class())
+
+    def start(self, key: PRNGKeyArray, params: Params) -> Worlds:
+        """Fresh episodes in every environment."""
+        return fresh_worlds(self, key, params)
+
+    def draw(self, key: PRNGKeyArray, params: Params, num_steps: int) -> Any:
+        """A reset for every environment and step, used where an episode ends."""
+        return fresh_episodes(self, key, params, num_steps)
+
+    def live(self, act: Act, stay: Worlds, params: Params, inputs: Any) -> tuple[Worlds, tuple[Trajectory, Any]]:
+        """Act and step, `T` times."""
+        return rollout(self, act, stay, params, inputs)
+
+    def evaluate(self, act: Act, params: Params, key: PRNGKeyArray, num_episodes: int) -> Float[Array, " M"]:
+        """Mean undiscounted return of `num_episodes` episodes in each world, see `episodes.evaluate_policy`."""
+        return jnp.mean(evaluate_policy(self, act, params, key, num_episodes), axis=-1)
 
 
 def quantities(params_class: type) -> dict[str, dict[str, Any]]:
@@ -114,4 +118,5 @@ def quantities(params_class: type) -> dict[str, dict[str, Any]]:
     return {
         field.name: {**{k: field.metadata[k] for k in ("unit", "low", "high")}, "default": field.default}
         for field in dataclasses.fields(params_class)
+        if "unit" in field.metadata
     }

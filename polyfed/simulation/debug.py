@@ -62,11 +62,17 @@ def debug_rounds(simulation: Simulation, num_rounds: int) -> Iterator[str]:
                 own, params, key = home(homes, plan, jnp.int32(i), jnp.int32(round_))
                 broadcast = _nth(server.broadcast, i) if parts.rule.personal else server.broadcast
                 clients[i], payload, metrics = client_round(
-                    own, client, broadcast, (params, key), local_steps=plan.local_steps, run_stage=watched(where)
+                    own,
+                    client,
+                    broadcast,
+                    (params, key),
+                    local_steps=plan.local_steps,
+                    newborn=None if plan.common_start else jnp.bool_(round_ == 1),
+                    run_stage=watched(where),
                 )
             payloads.append(payload)
             yield f"{where}: " + ", ".join(f"{name} {float(value):.4g}" for name, value in metrics.items())
-        update = Update(jax.tree.map(lambda *x: jnp.stack(x), *payloads), jnp.ones(plan.num_clients, jnp.float32))
+        update = Update(jax.tree.map(lambda *x: jnp.stack(x), *payloads), homes.weights)
         where = f"round {round_}, server"
         with jax.disable_jit():
             key = server_key(homes.keys[0], jnp.int32(round_))

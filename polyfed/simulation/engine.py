@@ -19,9 +19,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from polyfed.agents.rollout import start
-from polyfed.environments.environment import Params
-from polyfed.evaluation.evaluate import evaluate_policy
+from polyfed.environments.world import Params
 from polyfed.simulation.round import Client, ClientParts, Server, ServerParts, client_round, server_round
 from polyfed.types import Metrics, Update
 
@@ -41,7 +39,8 @@ class Homes(eqx.Module):
     """What stays at the clients: parts, worlds and seeds. Numbers are arrays, the agent's `[C]`."""
 
     parts: ClientParts
-    params: Params  # leaves [C, E]
+    params: Params  # leaves [C, E, ...]
+    weights: Float[Array, " C"]  # what each client counts in a merge
     keys: PRNGKeyArray  # [S]
 
 
@@ -54,6 +53,7 @@ class Plan:
     local_steps: int
     devices: tuple[Any, ...]
     side_by_side: bool  # clients of a device in one vmap, rather than one after another
+    common_start: bool = True  # all clients of a seed begin with the same parameters
 
     @property
     def total(self) -> int:
@@ -76,10 +76,13 @@ class Plan:
         return index // self.num_clients, index % self.num_clients
 
 
-def plan(num_seeds: int, num_clients: int, local_steps: int, devices: list[Any] | None = None) -> Plan:
+def plan(
+    num_seeds: int, num_clients: int, local_steps: int, devices: list[Any] | None = None, *, common_start: bool = True
+) -> Plan:
     """A plan over all devices that JAX sees, or over the given ones."""
     devices = (jax.devices() if devices is None else devices)[: num_seeds * num_clients]
-    return Plan(num_seeds, num_clients, local_steps, tuple(devices), side_by_side=devices[0].platform != "cpu")
+    side_by_side = devices[0].platform != "cpu"
+    return Plan(num_seeds, num_clients, local_steps, tuple(devices), side_by_side, common_start)
 
 
 def _take(tree: Any, *index: Array) -> Any:
@@ -98,6 +101,16 @@ def _each(plan: Plan, function: Callable[[Array, Any], tuple[Any, Any]], items: 
         return jax.tree.map(lambda xs, x: xs.at[i].set(x), items, item), output
 
     return jax.lax.scan(one, items, jnp.arange(plan.per_device, dtype=jnp.int32))
+
+
+def _each_seed(plan: Plan, function: Callable[[Any], Any], items: Any) -> Any:
+    """`function(item)` for every seed, leaves `[S, ...]`: a device does its part of them, then all learn of all."""
+    per_device = -(-plan.num_seeds // len(plan.devices))
+    mine = (jax.lax.axis_index(AXIS) * per_device + jnp.arange(per_device, dtype=jnp.int32)) % plan.num_seeds
+    done = jax.vmap(function)(_take(items, mine)) if plan.side_by_side else jax.lax.map(function, _take(items, mine))
+    if plan.num_seeds == 1:
+        return done
+    return jax.tree.map(lambda x: jax.lax.all_gather(x, AXIS, tiled=True)[: plan.num_seeds], done)
 
 
 def _gather(plan: Plan, tree: Any) -> Any:
@@ -132,8 +145,8 @@ def server_key(key: PRNGKeyArray, round_: Array) -> PRNGKeyArray:
 
 
 def _first_agent(homes: Homes) -> tuple[Any, int]:
-    """The first client's learner and its number of environments, for shapes and for the common first broadcast."""
-    return _take(homes.parts.agent, jnp.zeros((), jnp.int32)), jax.tree.leaves(homes.params)[0].shape[1]
+    """The learner of the global model and its number of environments, with the first client's hyper-parameters."""
+    return _take(homes.parts.agent, jnp.zeros((), jnp.int32)).whole(), jax.tree.leaves(homes.params)[0].shape[1]
 
 
 @functools.partial(jax.jit, static_argnames="plan")
@@ -146,10 +159,13 @@ def init_clients(homes: Homes, plan: Plan) -> tuple[Client, Any]:
 
     def one_client(place: Array, _: Any) -> tuple[Any, Client]:
         parts, params, key = home(homes, plan, place, zero)
-        seed, _ = plan.seed_and_client(place)
+        seed, client = plan.seed_and_client(place)
         num_envs = jax.tree.leaves(params)[0].shape[0]
-        agent = parts.agent.init(server_key(homes.keys[seed], zero), parts.environment, num_envs)  # the same for all
-        return (), Client(agent, start(parts.environment, params, key))
+        k_agent = server_key(homes.keys[seed], zero)  # the same for all
+        if not plan.common_start:
+            k_agent = jax.random.fold_in(k_agent, client)
+        agent = parts.agent.init(k_agent, parts.environment, num_envs)
+        return (), Client(agent, parts.environment.start(key, params))
 
     def one_payload(key: PRNGKeyArray) -> Any:
         agent, num_envs = _first_agent(homes)
@@ -180,17 +196,20 @@ def _round(homes: Homes, parts: ServerParts, plan: Plan, federation: Federation)
         own, params, key = home(homes, plan, place, now)
         seed, index = plan.seed_and_client(place)
         broadcast = _take(federation.server.broadcast, *((seed, index) if parts.rule.personal else (seed,)))
-        client, payload, metrics = client_round(own, client, broadcast, (params, key), local_steps=plan.local_steps)
+        newborn = None if plan.common_start else now == 1
+        client, payload, metrics = client_round(
+            own, client, broadcast, (params, key), local_steps=plan.local_steps, newborn=newborn
+        )
         return client, (payload, metrics)
 
     clients, shared = _each(plan, one_client, federation.clients)
     payload, client_metrics = _gather(plan, shared)
 
-    def one_server(server: Server, payload: Any, key: PRNGKeyArray) -> tuple[Server, Metrics]:
-        update = Update(payload, jnp.ones((plan.num_clients,), jnp.float32))
-        return server_round(parts, server, update, server_key(key, now))
+    def one_server(seed: tuple[Server, Any, PRNGKeyArray]) -> tuple[Server, Metrics]:
+        server, payload, key = seed
+        return server_round(parts, server, Update(payload, homes.weights), server_key(key, now))
 
-    server, server_metrics = jax.vmap(one_server)(federation.server, payload, homes.keys)
+    server, server_metrics = _each_seed(plan, one_server, (federation.server, payload, homes.keys))
     return Federation(clients, server, now), {**client_metrics, **server_metrics}
 
 
@@ -216,14 +235,13 @@ def run_rounds(
 def evaluate_own(
     clients: Client, homes: Homes, plan: Plan, worlds: tuple[Params, PRNGKeyArray], num_episodes: int
 ) -> Float[Array, "S C M"]:
-    """Mean return of every client's own policy on every one of `M` environments; `worlds` is `(params [M], key)`."""
+    """Mean score of every client's own policy in every one of `M` worlds; `worlds` is `(params [M], key)`."""
 
     def own(clients: Client, homes: Homes, worlds: tuple[Params, PRNGKeyArray]) -> Array:
         def one(place: Array, client: Client) -> tuple[Any, Array]:
             parts, _, _ = home(homes, plan, place, jnp.zeros((), jnp.int32))
             act = lambda observation: parts.agent.policy(client.agent, observation)  # noqa: E731
-            returns = evaluate_policy(parts.environment, act, *worlds, num_episodes)
-            return client, jnp.mean(returns, axis=-1)
+            return client, parts.environment.evaluate(act, *worlds, num_episodes)
 
         return _gather(plan, _each(plan, one, clients)[1])
 
@@ -234,13 +252,13 @@ def evaluate_own(
 def evaluate_global(
     broadcast: Any, homes: Homes, plan: Plan, worlds: tuple[Params, PRNGKeyArray], num_episodes: int
 ) -> Float[Array, "S M"]:
-    """Mean return of the policy that the server would give a newcomer, on every environment."""
+    """Mean score of the policy that the server would give a newcomer, in every world."""
     agent, num_envs = _first_agent(homes)
 
     def one(broadcast: Any) -> Array:
         state = agent.absorb(agent.init(homes.keys[0], homes.parts.environment, num_envs), broadcast)
         act = lambda observation: agent.policy(state, observation)  # noqa: E731
-        return jnp.mean(evaluate_policy(homes.parts.environment, act, *worlds, num_episodes), axis=-1)
+        return homes.parts.environment.evaluate(act, *worlds, num_episodes)
 
     if plan.side_by_side:
         return jax.vmap(one)(broadcast)

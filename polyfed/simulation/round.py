@@ -11,10 +11,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, PRNGKeyArray
 
 from polyfed.agents import Agent
-from polyfed.agents.rollout import Worlds, local_update
+from polyfed.agents.rollout import local_update
 from polyfed.aggregation import AggregationRule, ServerOptimizer
-from polyfed.environments import Environment
-from polyfed.environments.environment import Params
+from polyfed.environments import World
+from polyfed.environments.world import Params
 from polyfed.exchange import Transform
 from polyfed.types import Metrics, Payload, Update
 
@@ -32,7 +32,7 @@ class Client(eqx.Module):
     """What stays at a client between rounds."""
 
     agent: Any  # the learner's state
-    worlds: Worlds
+    stay: Any  # in its worlds
 
 
 class Server(eqx.Module):
@@ -47,7 +47,7 @@ class Server(eqx.Module):
 class ClientParts(eqx.Module):
     """The parts that act at a client; the same objects serve the simulation and a deployment."""
 
-    environment: Environment
+    environment: World
     agent: Agent
 
 
@@ -66,6 +66,7 @@ def client_round(
     setting: tuple[Params, PRNGKeyArray],
     *,
     local_steps: int,
+    newborn: Bool[Array, ""] | None = None,
     run_stage: RunStage = run_plainly,
 ) -> tuple[Client, Payload, Metrics]:
     """The client's half of a round: take in the broadcast, learn at home, share.
@@ -75,21 +76,27 @@ def client_round(
       client: Its state.
       broadcast: What the server sent to it; read-only.
       setting: `(params [E], key)`: its worlds and its randomness in this round.
-      local_steps: Environment steps.
+      local_steps: Steps in its worlds.
+      newborn: True where nothing has been broadcast yet and a client starts from what it is; None: never.
       run_stage: How to run each stage.
 
     Returns:
       `(client, payload, metrics)`.
     """
     params, key = setting
-    agent = run_stage("absorb", parts.agent.absorb, client.agent, broadcast)
 
-    def learn_at_home(state: Any, worlds: Worlds) -> tuple[Any, Worlds, Metrics]:
-        return local_update(parts.environment, parts.agent, (state, worlds, params), key, num_steps=local_steps)
+    def absorb(state: Any, broadcast: Payload) -> Any:
+        if newborn is None:
+            return parts.agent.absorb(state, broadcast)
+        return jax.lax.cond(newborn, lambda s, _: s, lambda s, b: parts.agent.absorb(s, b), state, broadcast)
 
-    agent, worlds, metrics = run_stage("local update", learn_at_home, agent, client.worlds)
+    def learn_at_home(state: Any, stay: Any) -> tuple[Any, Any, Metrics]:
+        return local_update(parts.environment, parts.agent, (state, stay, params), key, num_steps=local_steps)
+
+    agent = run_stage("absorb", absorb, client.agent, broadcast)
+    agent, stay, metrics = run_stage("local update", learn_at_home, agent, client.stay)
     payload = run_stage("share", parts.agent.share, agent)
-    return Client(agent, worlds), payload, metrics
+    return Client(agent, stay), payload, metrics
 
 
 def server_round(

@@ -58,11 +58,14 @@ class Simulation:
             ServerParts(experiment.transforms, experiment.rule, experiment.server_optimizer), None
         )
         worlds = experiment.variation.params(experiment.environment, experiment.num_clients)
-        each = lambda x: jnp.repeat(x, experiment.num_envs).reshape(agents, -1)  # noqa: E731
+        each = lambda x: jnp.repeat(x, experiment.num_envs, axis=0).reshape(agents, -1, *x.shape[1:])  # noqa: E731
+        weights = jnp.ones(1) if experiment.pooled else experiment.environment.weights(worlds)
         keys = jnp.stack([jax.random.key(seed) for seed in seeds])
         local = ClientParts(experiment.environment, stacked(experiment.agent, agents))
-        self.homes = Homes(local, jax.tree.map(each, worlds), keys)
-        self.plan: Plan = plan(len(seeds), agents, experiment.local_steps, devices)
+        self.homes = Homes(local, jax.tree.map(each, worlds), weights, keys)
+        self.plan: Plan = plan(
+            len(seeds), agents, experiment.local_steps, devices, common_start=experiment.common_start
+        )
         self._worlds = self._evaluation_worlds(worlds), jax.random.key(experiment.evaluation.seed)
         self.seconds = 0.0
         self.compile_seconds = 0.0
@@ -101,6 +104,7 @@ class Simulation:
         federation, metrics = run_rounds(federation, self.homes, self.parts, self.plan, num_rounds)
         arrays = {name: np.asarray(value) for name, value in jax.device_get(metrics).items()}
         self._account(began, compiled)
+        self.experiment.rule.refuse(arrays)
         traffic, shape = (
             self._traffic(federation.server.broadcast),
             (num_rounds, len(self.seeds), self.experiment.num_clients),
@@ -115,7 +119,7 @@ class Simulation:
         if not self.personal:
             args = (federation.server.broadcast, self.homes, self.plan, self._worlds, episodes)
             parts.append(np.asarray(evaluate_global(*args))[:, None])
-        if not self.experiment.pooled:
+        if self._own:
             parts.append(np.asarray(evaluate_own(federation.clients, self.homes, self.plan, self._worlds, episodes)))
         self._account(began, compiled)
         return np.concatenate(parts, axis=1)
@@ -126,22 +130,27 @@ class Simulation:
         self.seconds += time.perf_counter() - began - compiling
 
     def _evaluation_worlds(self, trained: Any) -> Any:
-        evaluation = self.experiment.evaluation
+        evaluation, environment = self.experiment.evaluation, self.experiment.environment
+        judged = environment.judged(trained)
         if not evaluation.num_held_out:
-            return trained
-        held_out = evaluation.held_out.params(self.experiment.environment, evaluation.num_held_out)
-        return jax.tree.map(lambda a, b: jnp.concatenate([a, b]), trained, held_out)
+            return judged
+        return environment.join(judged, evaluation.held_out.params(environment, evaluation.num_held_out))
 
     @property
     def personal(self) -> bool:
         """Whether every client keeps a policy of its own."""
-        return type(self.experiment.rule).personal
+        return self.experiment.rule.personal
 
     @property
     def policy_names(self) -> tuple[str, ...]:
         """Policies in the order of the second axis of `evaluate`."""
-        own = () if self.experiment.pooled else tuple(f"client-{i}" for i in range(self.experiment.num_clients))
+        own = tuple(f"client-{i}" for i in range(self.experiment.num_clients)) if self._own else ()
         return own if self.personal else ("global", *own)
+
+    @property
+    def _own(self) -> bool:
+        """Whether the clients' own policies are judged."""
+        return self.personal or (self.experiment.evaluation.own and not self.experiment.pooled)
 
     @property
     def environment_names(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from polyfed.agents.agent import Agent
-from polyfed.agents.rollout import local_update, start
+from polyfed.agents.rollout import local_update
 from polyfed.environments.environment import Environment
 from polyfed.environments.spaces import Discrete
 from polyfed.leaves import stacked
@@ -20,7 +20,7 @@ from polyfed.types import Payload, Trajectory
 def _told(agent: Agent, environment: Environment, state: Any, num_envs: int) -> Trajectory:
     """A rollout that it may learn from: one step in fresh worlds, `rollout_length` times over."""
     params, key = jax.tree.map(lambda x: jnp.broadcast_to(x, num_envs), environment.nominal()), jax.random.key(4)
-    worlds = start(environment, params, key)
+    worlds = environment.start(key, params)
     action = agent.act(state, worlds.observation, key)
     _, step = jax.vmap(environment.step)(jax.random.split(key, num_envs), worlds.state, action, params)
     one = Trajectory(worlds.observation, action, step.reward, step.observation, step.terminated, step.truncated)
@@ -32,7 +32,7 @@ def _life(agent: Agent, environment: Environment, broadcast: Payload, num: tuple
     params = jax.tree.map(lambda x: jnp.broadcast_to(x, num[0]), environment.nominal())
     k_agent, k_worlds, k_life = jax.random.split(jax.random.key(0), 3)
     state = agent.absorb(agent.init(k_agent, environment, num[0]), broadcast)
-    worlds = start(environment, params, k_worlds)
+    worlds = environment.start(k_worlds, params)
     state, _, _ = local_update(environment, agent, (state, worlds, params), k_life, num_steps=num[1])
     return state, _told(agent, environment, state, num[0])
 
@@ -44,7 +44,7 @@ def _check_actions(agent: Agent, environment: Environment, state: Any, num_envs:
 
     @jax.jit
     def choose(key: Any) -> tuple[Any, Any]:
-        seen = start(environment, params, jax.random.key(0)).observation
+        seen = environment.start(jax.random.key(0), params).observation
         return agent.act(state, seen, key), agent.policy(state, seen)
 
     chosen = choose(jax.random.key(4))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from polyfed.agents import DQN, HardUpdate, LinearDecay, Proximal, SoftUpdate
-from polyfed.agents.rollout import local_update, start
+from polyfed.agents.rollout import local_update
 from polyfed.environments import (
     CONTINUOUS_PROBES,
     FAMILIES,
@@ -337,7 +337,7 @@ def learned(request):
 
     def life(client):
         agent, params, key = client
-        worlds = start(environment, params, key)
+        worlds = environment.start(key, params)
         state = agent.init(key, environment, 1)
         return local_update(environment, agent, (state, worlds, params), key, num_steps=1200)[0]
 
@@ -366,7 +366,7 @@ def test_learns_each_probe_by_itself(variant, probe):
     agent = stacked(dataclasses.replace(LEARNER, discount=0.9, **VARIANTS[variant]), None)
     agent.check(probe)
     params = jax.tree.map(lambda x: jnp.full(2, 2 * x), probe.nominal())
-    state = agent.init(jax.random.key(3), probe, 2), start(probe, params, jax.random.key(4)), params
+    state = agent.init(jax.random.key(3), probe, 2), probe.start(jax.random.key(4), params), params
     run = jax.jit(lambda *client: local_update(probe, agent, client, jax.random.key(5), num_steps=1200)[0])
     known = probe.action_values(discount=0.9, scale=2.0)
     np.testing.assert_allclose(run(*state).online(jnp.asarray(probe.observations)), known, atol=0.2)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from polyfed.agents import Agent
-from polyfed.agents.rollout import local_update, start
+from polyfed.agents.rollout import local_update
 from polyfed.environments import CartPole, CartPoleState
 from polyfed.types import Trajectory
 
@@ -78,7 +78,7 @@ ROUNDS = {Recorder: 20, RolloutRecorder: 1}  # three steps each, or all at once
 @functools.cache
 def told(cls, seed=0):
     """First observations, everything told as `[T, E, ...]` in NumPy, keys, worlds at the end, metrics of each round."""
-    agent, rounds, worlds, each = cls(), ROUNDS[cls], start(ENVIRONMENT, PARAMS, jax.random.key(seed)), []
+    agent, rounds, worlds, each = cls(), ROUNDS[cls], ENVIRONMENT.start(jax.random.key(seed), PARAMS), []
     state, first = agent.init(jax.random.key(0), ENVIRONMENT, NUM_ENVS), np.asarray(worlds.observation)
     for key in jax.random.split(jax.random.key(seed), rounds):
         state, worlds, metrics = update(agent, (state, worlds, PARAMS), key, NUM_STEPS // rounds)

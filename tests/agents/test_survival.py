@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from polyfed.agents import DQN, Proximal, Survival
-from polyfed.agents.rollout import local_update, start
+from polyfed.agents.rollout import local_update
 from polyfed.environments import CartPole
 
 ENVIRONMENT = CartPole()
@@ -29,7 +29,7 @@ def program(terms, donate):
 
     def run(state, broadcast, key):
         state = agent.absorb(state, broadcast)
-        worlds = start(ENVIRONMENT, params, key)
+        worlds = ENVIRONMENT.start(key, params)
         return local_update(ENVIRONMENT, agent, (state, worlds, params), key, num_steps=40)[0]
 
     return jax.jit(lambda key: agent.init(key, ENVIRONMENT, 2)), jax.jit(run, donate_argnums=donate), agent

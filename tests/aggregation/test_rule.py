@@ -1,7 +1,5 @@
 """Every rule of the folder keeps the contract, and the check of the contract catches those that do not."""
 
-from typing import ClassVar
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -17,8 +15,6 @@ def test_keeps_the_contract(rule):
 
 
 class Broken(AggregationRule):
-    linear: ClassVar[bool] = False
-
     flaw: str = eqx.field(static=True)
 
     def aggregate(self, state, update):

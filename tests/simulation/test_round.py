@@ -12,7 +12,6 @@ import pytest
 from jaxtyping import PRNGKeyArray
 
 from polyfed.agents import Survival
-from polyfed.agents.rollout import start
 from polyfed.aggregation import LocalOnly, ServerAdam, ServerMomentum, ServerSGD, WeightedMean
 from polyfed.aggregation.rule import AggregationRule
 from polyfed.exchange import LoseMessages, Transform
@@ -214,7 +213,7 @@ def at_home(tiny: Callable[..., Experiment]) -> tuple[ClientParts, Client, Any]:
     parts = ClientParts(experiment.environment, experiment.agent)
     params = jax.tree.map(lambda x: x[None], experiment.environment.nominal())
     agent = parts.agent.init(jax.random.key(1), parts.environment, 1)
-    return parts, Client(agent, start(parts.environment, params, jax.random.key(2))), params
+    return parts, Client(agent, parts.environment.start(jax.random.key(2), params)), params
 
 
 def a_broadcast(parts: ClientParts, seed: int = 9) -> Any:

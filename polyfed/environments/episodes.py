@@ -1,0 +1,119 @@
+"""Episodes of an environment: rollouts that start anew wherever an episode ends, and whole episodes of a policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from polyfed.types import Trajectory
+
+if TYPE_CHECKING:
+    from polyfed.environments.environment import Environment
+
+Params = Any
+
+
+class Worlds(eqx.Module):
+    """The `E` environments of one client, as they stand between two local steps."""
+
+    state: Any  # environment states, leaves [E, ...]
+    observation: Float[Array, "E ..."]
+    episode_return: Float[Array, " E"]  # of the running episodes
+
+
+def fresh_worlds(environment: Environment, key: PRNGKeyArray, params: Params) -> Worlds:
+    """Fresh episodes in every environment; `params` leaves are `[E]`."""
+    num_envs = jax.tree.leaves(params)[0].shape[0]
+    state, observation = jax.vmap(environment.reset)(jax.random.split(key, num_envs), params)
+    return Worlds(state, observation, jnp.zeros((num_envs,), jnp.float32))
+
+
+def fresh_episodes(environment: Environment, key: PRNGKeyArray, params: Params, num_steps: int) -> Any:
+    """A reset for every environment and step of a round, used where an episode ends: `(states, observations)`."""
+    num_envs = jax.tree.leaves(params)[0].shape[0]
+    keys = jax.random.split(key, (num_steps, num_envs))
+    return jax.vmap(jax.vmap(environment.reset), in_axes=(0, None))(keys, params)
+
+
+def rollout(
+    environment: Environment, act: Callable[..., Array], worlds: Worlds, params: Params, inputs: Any
+) -> tuple[Worlds, tuple[Trajectory, tuple[Array, Array]]]:
+    """`T` steps in `E` environments: the trajectory, and per step the summed return and number of ended episodes."""
+
+    def step(worlds: Worlds, inputs: Any) -> tuple[Worlds, Any]:
+        (fresh_state, fresh_observation), keys = inputs
+        action = act(worlds.observation, keys[-2])
+        state, given = jax.vmap(environment.step)(keys[:-2], worlds.state, action, params)
+        over = given.terminated | given.truncated
+        total = worlds.episode_return + given.reward
+        transition = Trajectory(
+            worlds.observation, action, given.reward, given.observation, given.terminated, given.truncated
+        )
+        choose = lambda new, old: jnp.where(over.reshape(over.shape + (1,) * (old.ndim - 1)), new, old)  # noqa: E731
+        new = Worlds(
+            state=jax.tree.map(choose, fresh_state, state),
+            observation=choose(fresh_observation, given.observation),
+            episode_return=jnp.where(over, 0.0, total),
+        )
+        ended = jnp.sum(jnp.where(over, total, 0.0)), jnp.sum(over, dtype=jnp.float32)
+        return new, (transition, ended)
+
+    if inputs[1].shape[0] == 1:  # no inner loop where every step learns
+        worlds, out = step(worlds, jax.tree.map(lambda x: x[0], inputs))
+        return worlds, jax.tree.map(lambda x: x[None], out)
+    return jax.lax.scan(step, worlds, inputs)
+
+
+def evaluate_policy(
+    environment: Environment,
+    act: Callable[[Float[Array, "N ..."]], Array],
+    params: Params,
+    key: PRNGKeyArray,
+    num_episodes: int,
+) -> Float[Array, "M K"]:
+    """The undiscounted return of `num_episodes` episodes of a policy in each of `M` environments.
+
+    Episode `k` starts from the same key in every environment and for every policy, so that policies are compared on
+    the same starts.
+
+    Args:
+      environment: The family.
+      act: Actions `[N, ...]` for observations `[N, ...]`.
+      params: Leaves `[M]`.
+      key: The evaluation's own.
+      num_episodes: `K`.
+
+    Returns:
+      `[M, K]`.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from polyfed.environments import CartPole
+    >>> params = jax.tree.map(lambda x: jnp.asarray(x)[None], CartPole().nominal())
+    >>> left = lambda observation: jnp.zeros(observation.shape[0], jnp.int32)
+    >>> evaluate_policy(CartPole(), left, params, jax.random.key(0), num_episodes=2).shape
+    (1, 2)
+    """
+    num_worlds = jax.tree.leaves(params)[0].shape[0]
+    total = num_worlds * num_episodes
+    keys = jnp.tile(jax.random.split(key, num_episodes), num_worlds)
+    worlds = jax.tree.map(lambda x: jnp.repeat(x, num_episodes, axis=0), params)
+    state, observation = jax.vmap(environment.reset)(keys, worlds)
+
+    def running(carry: tuple[Any, ...]) -> Array:
+        return jnp.any(carry[2])
+
+    def step(carry: tuple[Any, ...]) -> tuple[Any, ...]:
+        state, observation, alive, returns, time = carry
+        step_keys = jax.vmap(lambda k: jax.random.fold_in(k, time))(keys)
+        state, given = jax.vmap(environment.step)(step_keys, state, act(observation), worlds)
+        returns = returns + jnp.where(alive, given.reward, 0.0)
+        return state, given.observation, alive & ~(given.terminated | given.truncated), returns, time + 1
+
+    alive, returns = jnp.ones((total,), bool), jnp.zeros((total,), jnp.float32)
+    carry = (state, observation, alive, returns, jnp.ones((), jnp.int32))
+    return jax.lax.while_loop(running, step, carry)[3].reshape(num_worlds, num_episodes)
