@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -40,6 +41,15 @@ def readable_seconds(seconds: float) -> str:
     return f"{minutes} min {seconds} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def readable_score(score: float, measure: str) -> str:
+    """A return in whole numbers, an accuracy in per cent.
+
+    >>> readable_score(431.2, "return"), readable_score(0.9134, "accuracy")
+    ('431', '91.3 %')
+    """
+    return f"{100 * score:.1f} %" if measure == "accuracy" else f"{score:.0f}"
+
+
 class Monitor:
     """Shows progress on standard error; use as a context and call it after every block."""
 
@@ -52,6 +62,7 @@ class Monitor:
         self._rows: dict[str, tuple[str, ...]] = {}
         self._resumed_share: float | None = None  # of the whole run that was done before
         self._resumed_at: dict[str, int] = {}
+        self._warned: set[str] = set()  # arms of which it was said that a fusion scrambled
 
     def __enter__(self) -> Monitor:
         """Start drawing."""
@@ -73,6 +84,9 @@ class Monitor:
             self._resumed_share = _share(progress)
         for client in diverged(progress):
             self._console.print(f"[red]{escape(progress.arm)}: client-{client} diverged (its loss is not finite).[/]")
+        if (text := scrambled(progress)) and progress.arm not in self._warned:
+            self._warned.add(progress.arm)
+            self._console.print(f"[yellow]{escape(text)}[/]", soft_wrap=True)
         if not progress.returns.size:
             return
         row = self._row(progress)
@@ -99,8 +113,8 @@ class Monitor:
         return (
             p.arm,
             f"{p.round}/{p.num_rounds}",
-            f"{deployed.mean():.0f}",
-            f"{deployed.mean(axis=0).min():.0f} (client-{worst})",
+            readable_score(deployed.mean(), experiment.environment.measure),
+            f"{readable_score(deployed.mean(axis=0).min(), experiment.environment.measure)} (client-{worst})",
             readable_bytes(sent),
             f"{rate:,.0f}",
             left,
@@ -132,3 +146,35 @@ def diverged(progress: Progress) -> list[int]:
     """Clients whose loss was not finite in the last block."""
     loss = progress.metrics.get("loss")
     return [] if loss is None else [int(c) for c in np.flatnonzero(~np.isfinite(loss).all(axis=(0, 1)))]
+
+
+def scrambled(progress: Progress) -> str:
+    """A sentence on the parameter that a fusion moved farthest beyond its rule's threshold in the last block; or none.
+
+    Rules report it as `scrambled/<path>`, with `displacement/<path>` beside it, NaN where they rested.
+    """
+    worst, farthest = "", -1.0
+    for name, row in progress.metrics.items():
+        kind, _, path = name.partition("/")
+        hit = np.asarray(row) > 0
+        if kind != "scrambled" or not hit.any():
+            continue
+        moved = np.asarray(progress.metrics.get(f"displacement/{path}", row), float)[hit].max()
+        if moved > farthest:
+            worst, farthest = path, float(moved)
+    if not worst:
+        return ""
+    rule = _that_limits(progress.simulation.experiment.rule)
+    limit = "its rule allows" if rule is None else f"{float(rule.max_displacement):g}"
+    text = f"{progress.arm}: layer {worst} moved {farthest:.3g} positions (more than {limit}): "
+    if getattr(rule, "on_displacement", "") == "mean":
+        return text + "it was averaged instead."
+    return text + "the fused network may no longer compute what any client computed."
+
+
+def _that_limits(rule: Any) -> Any:
+    """The rule, or the one of the two it switches between, that has a threshold of displacement."""
+    if hasattr(rule, "max_displacement"):
+        return rule
+    inner = (_that_limits(getattr(rule, name)) for name in ("first", "then") if hasattr(rule, name))
+    return next((one for one in inner if one is not None), None)

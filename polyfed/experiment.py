@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from polyfed.agents import DQN
+from polyfed.agents import DQN, Classifier
 from polyfed.aggregation import (
+    AlignedMean,
     LocalOnly,
+    NestedMean,
     ServerAdam,
     ServerMomentum,
     ServerSGD,
@@ -22,19 +27,27 @@ from polyfed.checks import whole_in_range
 from polyfed.environments import (
     Acrobot,
     CartPole,
+    Dataset,
+    Dirichlet,
+    EqualSplit,
     Explicit,
     Grid,
+    LabelShards,
     MountainCar,
     MountainCarContinuous,
     Pendulum,
+    TestSet,
     Uniform,
 )
 from polyfed.exchange import ClipNorm, HalfPrecision, LoseMessages
-from polyfed.leaves import check_leaves, differing
+from polyfed.leaves import check_leaves, differing, stacked
+from polyfed.types import Update
 
-AnyEnvironment = CartPole | Acrobot | MountainCar | MountainCarContinuous | Pendulum
-AnyVariation = Explicit | Grid | Uniform
-AnyRule = WeightedMean | WassersteinBarycenter | LocalOnly | Switch
+AnyEnvironment = CartPole | Acrobot | MountainCar | MountainCarContinuous | Pendulum | Dataset
+AnyVariation = Explicit | Grid | Uniform | EqualSplit | LabelShards | Dirichlet
+AnyHeldOut = Explicit | Grid | Uniform | TestSet
+AnyAgent = DQN | Classifier
+AnyRule = WeightedMean | WassersteinBarycenter | LocalOnly | AlignedMean | NestedMean | Switch
 AnyServerOptimizer = ServerSGD | ServerMomentum | ServerAdam | ServerYogi
 AnyTransform = ClipNorm | HalfPrecision | LoseMessages
 
@@ -46,7 +59,7 @@ class Evaluation(eqx.Module):
     own: bool = eqx.field(default=True, static=True)  # the clients' own policies too, where there is a global one
     episodes: int = eqx.field(default=10, static=True)  # per policy and environment
     seed: int = eqx.field(default=0, static=True)  # of the evaluation episodes, the same for every policy
-    held_out: AnyVariation = eqx.field(default=Explicit(), static=True)  # environments that no client trains in
+    held_out: AnyHeldOut = eqx.field(default=Explicit(), static=True)  # environments that no client trains in
     num_held_out: int = eqx.field(default=0, static=True)  # how many of them
 
 
@@ -68,7 +81,7 @@ class Experiment(eqx.Module):
     environment: AnyEnvironment
     variation: AnyVariation  # how the clients' worlds differ
     num_clients: int = eqx.field(static=True)  # clients
-    agent: DQN = DQN()  # the local learner
+    agent: AnyAgent = DQN()  # the local learner
     rule: AnyRule = WeightedMean()  # how messages become one
     server_optimizer: AnyServerOptimizer = ServerSGD()  # what the server does with the merged message
     transforms: tuple[AnyTransform, ...] = ()  # what happens to messages on the way
@@ -99,7 +112,7 @@ class Experiment(eqx.Module):
         whole_in_range("num_rounds", self.num_rounds, 1, 10**9)
         whole_in_range("local_steps", self.local_steps, 1, 10**9)
         whole_in_range("num_envs", self.num_envs, 1, 10**6)
-        whole_in_range("environment.max_steps", self.environment.max_steps, 1, 10**9, "steps")
+        self.environment.check()
         self.variation.check(self.environment, self.num_clients)
         self.agent.check(self.environment)
         check_leaves("agent", self.agent, self.num_clients)
@@ -116,6 +129,7 @@ class Experiment(eqx.Module):
         self._check_evaluation()
         self._check_widths()
         self._check_fit()
+        self._check_messages()
 
     def _check_names(self) -> None:
         variants = [("variants.method", variant.method, "_") for variant in self.variants]
@@ -168,6 +182,20 @@ class Experiment(eqx.Module):
                 f"agent.width gives clients networks of different widths, but {rule} merges networks of one shape: "
                 "use NestedMean or AlignedMean(own=True), or leave agent.width out."
             )
+
+    def _check_messages(self) -> None:
+        """Refuse a rule that cannot merge what this learner shares, by merging shapes."""
+
+        def merge(agent: AnyAgent) -> Any:
+            state = agent.init(jax.random.key(0), self.environment, self.worlds_per_agent)
+            each = lambda x: jnp.broadcast_to(x, (self.num_agents, *jnp.shape(x)))  # noqa: E731
+            payload = jax.tree.map(each, agent.share(state))
+            one = jax.tree.map(lambda x: x[0], payload)
+            weight = jnp.ones(self.num_agents, jnp.float32)
+            return self.rule.aggregate(self.rule.init(one), Update(payload, weight))[0]
+
+        first = jax.tree.map(lambda x: x[0], stacked(self.agent, self.num_agents))
+        jax.eval_shape(merge, first)
 
     def _check_silent(self, who: str) -> None:
         """Refuse what would act on messages where there are none."""

@@ -91,6 +91,15 @@ def stacked(part: Any, num_clients: int | None) -> Any:
     return _map_numbers("part", part, stack)
 
 
+def is_floating(leaf: Any) -> bool:
+    """Whether a leaf holds numbers with a fraction; counts and flags pass through what rounds or scales weights.
+
+    >>> is_floating(jnp.ones(2)), is_floating(jnp.int32(3))
+    (True, False)
+    """
+    return bool(jnp.issubdtype(jnp.result_type(leaf), jnp.inexact))
+
+
 def leaf_names(tree: Any) -> list[str]:
     """The path of every array in a tree, in the tree's order: `server.broadcast.layers.0.weight`."""
     paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]]

@@ -9,7 +9,9 @@ from typing import Any
 
 from polyfed.agents import Proximal
 from polyfed.aggregation import (
+    AlignedMean,
     LocalOnly,
+    NestedMean,
     ServerAdam,
     ServerMomentum,
     ServerSGD,
@@ -36,6 +38,36 @@ def fedwb(experiment: Experiment) -> Experiment:
 def fedwb_paper_exact(experiment: Experiment) -> Experiment:
     """FedWB as its Algorithm 1 reads, solved exactly: whole layers, paper scale (Pereira and Amini 2025)."""
     return _federated(experiment, "fedwb_paper_exact", rule=WassersteinBarycenter.paper_exact())
+
+
+def fedwb_paper(experiment: Experiment) -> Experiment:
+    """FedWB as it was probably run: whole layers, paper scale, a hundred entropic iterations that do not converge."""
+    return _federated(experiment, "fedwb_paper", rule=WassersteinBarycenter.paper())
+
+
+def fedwb_lp(experiment: Experiment) -> Experiment:
+    """FedWB as its Algorithm 1 reads, with the optimum of the linear program on the grid (Pereira and Amini 2025)."""
+    return _federated(experiment, "fedwb_lp", rule=WassersteinBarycenter.lp())
+
+
+def fedwb_values(experiment: Experiment) -> Experiment:
+    """Barycenter of the distributions of weights, each placed by the rank of the mean (ours, after FedWB)."""
+    return _federated(experiment, "fedwb_values", rule=WassersteinBarycenter.values())
+
+
+def fedwb_geometric(experiment: Experiment) -> Experiment:
+    """Layers as histograms, merged by their geometric mean: the Kullback-Leibler barycenter (ours, after FedWB)."""
+    return _federated(experiment, "fedwb_geometric", rule=WassersteinBarycenter.geometric())
+
+
+def otfusion(experiment: Experiment) -> Experiment:
+    """Hidden units aligned by optimal transport before the mean (Singh and Jaggi 2020)."""
+    return _federated(experiment, "otfusion", rule=AlignedMean())
+
+
+def heterofl(experiment: Experiment) -> Experiment:
+    """Nested sub-networks: every entry averaged over the clients that hold it (Diao et al. 2021)."""
+    return _federated(experiment, "heterofl", rule=NestedMean())
 
 
 def fedavgm(experiment: Experiment) -> Experiment:
@@ -90,6 +122,12 @@ RECIPES: dict[str, Recipe] = {
     "fedavg": fedavg,
     "fedwb": fedwb,
     "fedwb_paper_exact": fedwb_paper_exact,
+    "fedwb_paper": fedwb_paper,
+    "fedwb_lp": fedwb_lp,
+    "fedwb_values": fedwb_values,
+    "fedwb_geometric": fedwb_geometric,
+    "otfusion": otfusion,
+    "heterofl": heterofl,
     "fedavgm": fedavgm,
     "fedadam": fedadam,
     "fedyogi": fedyogi,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import equinox as eqx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 Payload = Any
 """A pytree of arrays that a client shares: parameters, or predictions on public states."""
@@ -38,3 +38,20 @@ class Update(eqx.Module):
 
     payload: Payload
     weight: Float[Array, " C"]
+
+
+class Nested(eqx.Module):
+    """A message whose sender holds the first `width` units of every hidden layer (Diao et al. 2021, sec. 3.1).
+
+    `network` has the arrays of the full shape; beyond the width they hold what the sender received.
+
+    >>> import jax
+    >>> from polyfed.agents.networks import MLP
+    >>> mlp = MLP(4, 2, hidden=(8,), activation="relu", key=jax.random.key(0))
+    >>> message = Nested(network=mlp, width=jax.numpy.int32(6))
+    >>> message.network(jax.numpy.ones(4), message.width).shape
+    (2,)
+    """
+
+    network: Any
+    width: Int[Array, "*clients"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
 import sys
@@ -10,7 +11,16 @@ import numpy as np
 import pytest
 
 from polyfed import console, recipes
-from polyfed.console import Monitor, deployed_returns, diverged, readable_bytes, readable_seconds
+from polyfed.aggregation import Switch, WassersteinBarycenter, WeightedMean
+from polyfed.console import (
+    Monitor,
+    deployed_returns,
+    diverged,
+    readable_bytes,
+    readable_score,
+    readable_seconds,
+    scrambled,
+)
 from polyfed.experiment import Experiment
 from polyfed.runs.run import Progress
 from polyfed.simulation.simulate import Simulation
@@ -105,6 +115,50 @@ def test_a_client_that_diverged_is_named(progress: Callable[..., Progress], caps
     with Monitor() as monitor:
         monitor(bad)
     assert "fedavg: client-2 diverged" in capsys.readouterr().err
+
+
+def moving(**rows: list[float]) -> dict[str, np.ndarray]:
+    """Metrics of two rounds of one seed, layer by layer, scrambled beyond 8 positions."""
+    moved = {name: np.array(row)[:, None] for name, row in rows.items()}
+    hit = {f"scrambled/{name}": np.where(np.isnan(row), np.nan, row > 8) for name, row in moved.items()}
+    return {**hit, **{f"displacement/{name}": row for name, row in moved.items()}}
+
+
+def test_a_scrambled_network_is_told_of_once_per_arm(
+    progress: Callable[..., Progress], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Monitor() as monitor:
+        monitor(progress(metrics=moving(weight=[2.0, 8.0], bias=[1.0, np.nan])))
+        assert "moved" not in capsys.readouterr().err
+        for _ in range(3):
+            monitor(progress(metrics=moving(weight=[2.0, 37.0], bias=[12.0, np.nan])))
+        monitor(progress("local_only", metrics=moving(weight=[9.0, 1.0])))
+    said = [line for line in capsys.readouterr().err.splitlines() if "moved" in line]
+    assert said == [
+        f"{arm}: layer weight moved {far} positions (more than its rule allows): "
+        "the fused network may no longer compute what any client computed."
+        for arm, far in (("fedavg", 37), ("local_only", 9))
+    ]
+
+
+@pytest.mark.parametrize("switched", [False, True])
+def test_what_was_done_about_a_scrambled_layer_is_told(
+    tiny: Callable[..., Experiment], progress: Callable[..., Progress], switched: bool
+) -> None:
+    rule: Any = WassersteinBarycenter(max_displacement=8.0, on_displacement="mean")
+    rule = Switch(WeightedMean(), rule, at_round=1) if switched else rule
+    told = dataclasses.replace(
+        progress(metrics=moving(weight=[np.nan, 37.0])), simulation=Simulation(tiny(rule=rule), (0, 1))
+    )
+    assert scrambled(told) == "fedavg: layer weight moved 37 positions (more than 8): it was averaged instead."
+    assert scrambled(progress()) == ""
+
+
+@pytest.mark.parametrize(
+    ("score", "measure", "text"), [(431.6, "return", "432"), (0.91349, "accuracy", "91.3 %"), (np.nan, "return", "nan")]
+)
+def test_scores_for_people(score: float, measure: str, text: str) -> None:
+    assert readable_score(score, measure) == text
 
 
 def test_quiet_says_nothing(progress: Callable[..., Progress], capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,11 +7,12 @@ import pytest
 
 from polyfed.agents import DQN, Survival
 from polyfed.aggregation import LocalOnly, ServerAdam, ServerMomentum, ServerSGD, WassersteinBarycenter, WeightedMean
-from polyfed.environments import CartPole, Explicit, Grid, Pendulum, Uniform
+from polyfed.environments import CartPole, Dataset, Digits, Explicit, Grid, Pendulum, Uniform
 from polyfed.exchange import ClipNorm, HalfPrecision, LoseMessages, Transform
 from polyfed.experiment import Evaluation
 from polyfed.experiments import load, titles
 from polyfed.leaves import stacked
+from polyfed.recipes import arms
 from polyfed.simulation.simulate import check_seeds
 
 BASE = load("cartpole-poles")
@@ -37,8 +38,11 @@ def changed(**fields):
 @pytest.mark.parametrize("name", titles())
 def test_named_experiments_pass_and_bear_their_names(name):
     experiment = load(name)
-    experiment.check()
     assert experiment.name == name
+    if isinstance(experiment.environment, Dataset):  # whose files not every machine has
+        experiment = dataclasses.replace(experiment, environment=Dataset(Digits()))
+    for arm in arms(experiment).values():
+        arm.check()
 
 
 @pytest.mark.parametrize(

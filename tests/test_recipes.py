@@ -7,7 +7,9 @@ import pytest
 
 from polyfed.agents import HardUpdate, Proximal, Survival
 from polyfed.aggregation import (
+    AlignedMean,
     LocalOnly,
+    NestedMean,
     ServerAdam,
     ServerMomentum,
     ServerSGD,
@@ -26,6 +28,12 @@ PARTS = {  # method: rule, server optimizer
     "fedavg": (WeightedMean(), ServerSGD()),
     "fedwb": (WassersteinBarycenter.safe(), ServerSGD()),
     "fedwb_paper_exact": (WassersteinBarycenter.paper_exact(), ServerSGD()),
+    "fedwb_paper": (WassersteinBarycenter.paper(), ServerSGD()),
+    "fedwb_lp": (WassersteinBarycenter.lp(), ServerSGD()),
+    "fedwb_values": (WassersteinBarycenter.values(), ServerSGD()),
+    "fedwb_geometric": (WassersteinBarycenter.geometric(), ServerSGD()),
+    "otfusion": (AlignedMean(), ServerSGD()),
+    "heterofl": (NestedMean(), ServerSGD()),
     "fedavgm": (WeightedMean(), ServerMomentum()),
     "fedadam": (WeightedMean(), ServerAdam()),
     "fedyogi": (WeightedMean(), ServerYogi()),
@@ -43,7 +51,10 @@ def test_every_recipe_is_tested_here():
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_is_its_parts_and_passes(name):
-    made = RECIPES[name](BASE)
+    base = BASE
+    if name == "heterofl":  # it is about widths
+        base = dataclasses.replace(BASE, agent=dataclasses.replace(BASE.agent, width=(32, 48, 64)))
+    made = RECIPES[name](base)
     made.check()
     assert (made.rule, made.server_optimizer) == PARTS[name]
     assert made.method == name

@@ -19,8 +19,8 @@ from polyfed.agents.replay import Batch, Replay
 from polyfed.agents.survival import Survival
 from polyfed.agents.target import HardUpdate, TargetUpdate
 from polyfed.checks import in_range, one_of, whole_in_range
-from polyfed.environments import Box, Discrete, Environment
-from polyfed.types import Metrics, Payload, Trajectory
+from polyfed.environments import Box, Discrete, Environment, World
+from polyfed.types import Metrics, Nested, Payload, Trajectory
 
 LOSSES = {"mse": lambda error: error**2, "huber": lambda error: optax.huber_loss(error)}
 
@@ -65,8 +65,9 @@ class DQN(Agent):
     exploration: Exploration = LinearDecay()
     survival: Survival = Survival()
     local_terms: tuple[Proximal, ...] = ()
+    width: int | None = None  # units of each hidden layer that the client holds, its messages `Nested`; none: all
 
-    def check(self, environment: Environment) -> None:
+    def check(self, environment: World) -> None:
         """Raise `ValueError` in one sentence if a field is out of range or the environment does not fit."""
         _check_spaces(environment)
         one_of("agent.activation", self.activation, ACTIVATIONS)
@@ -84,12 +85,14 @@ class DQN(Agent):
         whole_in_range("agent.updates_per_step", self.updates_per_step, 1, 10_000)
         whole_in_range("agent.replay_capacity", self.replay_capacity, self.n_step, 2**31 - 1, "transitions")
         in_range("agent.learning_starts", self.learning_starts, self.n_step, 2**31 - 1, "local steps")
+        if self.width is not None:
+            in_range("agent.width", self.width, 1, min(self.hidden), "units")
         self.target_update.check()
         self.exploration.check()
         for term in self.local_terms:
             term.check()
 
-    def init(self, key: PRNGKeyArray, environment: Environment, num_envs: int) -> DQNState:
+    def init(self, key: PRNGKeyArray, environment: World, num_envs: int) -> DQNState:
         """Fresh networks, an empty replay; online and target start equal."""
         space, actions = environment.observation_space, environment.action_space
         assert isinstance(space, Box)
@@ -109,12 +112,12 @@ class DQN(Agent):
 
     def act(self, state: DQNState, observation: Float[Array, "E D"], key: PRNGKeyArray) -> Int[Array, " E"]:
         """Epsilon-greedy actions."""
-        values = jax.vmap(state.online)(observation)  # a matrix times a vector needs no transposed weights
+        values = jax.vmap(lambda x: self._values(state.online, x))(observation)  # a matrix times a vector needs no transposed weights
         return epsilon_greedy(values, self.exploration(state.explore_steps), key)
 
     def policy(self, state: DQNState, observation: Float[Array, "N D"]) -> Int[Array, " N"]:
         """The action of highest value."""
-        return jnp.argmax(state.online(observation), axis=-1).astype(jnp.int32)
+        return jnp.argmax(self._values(state.online, observation), axis=-1).astype(jnp.int32)
 
     def learn(self, state: DQNState, trajectory: Trajectory, key: PRNGKeyArray) -> tuple[DQNState, Metrics]:
         """Store the trajectory, then take `updates_per_step` gradient steps."""
@@ -134,12 +137,13 @@ class DQN(Agent):
         return state, jax.tree.map(jnp.mean, metrics)
 
     def share(self, state: DQNState) -> Payload:
-        """The online network."""
-        return state.online
+        """The online network, with its width where clients differ in that."""
+        return state.online if self.width is None else Nested(state.online, jnp.asarray(self.width, jnp.int32))
 
     def absorb(self, state: DQNState, broadcast: Payload) -> DQNState:
         """Take the broadcast as the online network; `survival` says what else stays."""
         keep = self.survival
+        broadcast = broadcast if self.width is None else broadcast.network
         return DQNState(
             online=broadcast,
             target=state.target if keep.target else broadcast,
@@ -164,6 +168,13 @@ class DQN(Agent):
             replay_capacity=self.replay_capacity * num_clients,
         )
 
+    def whole(self) -> DQN:
+        """Every unit of the hidden layers."""
+        return self if self.width is None else dataclasses.replace(self, width=jnp.int32(max(self.hidden)))
+
+    def _values(self, network: Any, observation: Float[Array, "... D"]) -> Float[Array, "... A"]:
+        return network(observation) if self.width is None else network(observation, self.width)
+
     def _optimizer(self) -> optax.GradientTransformation:
         adam = optax.adam(self.learning_rate)
         return adam if self.max_grad_norm is None else optax.chain(optax.clip_by_global_norm(self.max_grad_norm), adam)
@@ -187,7 +198,7 @@ class DQN(Agent):
         return DQNState(online, target, optimizer, state.replay, step, state.explore_steps, state.anchor), metrics
 
     def _loss(self, online: Any, state: DQNState, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
-        values = online(batch.observation)
+        values = self._values(online, batch.observation)
         action = batch.action[:, 0].astype(jnp.int32)
         chosen = jnp.sum(values * jax.nn.one_hot(action, values.shape[-1], dtype=values.dtype), axis=-1)
         target = batch.reward + batch.bootstrap * self._next_value(online, state.target, batch.next_observation)
@@ -196,15 +207,17 @@ class DQN(Agent):
         return loss + terms, {"loss": loss, "value": jnp.mean(chosen)}
 
     def _next_value(self, online: Any, target: Any, observation: Float[Array, "B D"]) -> Float[Array, " B"]:
-        values = target(observation)
+        values = self._values(target, observation)
         if not self.double:
             return jnp.max(values, axis=-1)
-        best = jnp.argmax(online(observation), axis=-1)
+        best = jnp.argmax(self._values(online, observation), axis=-1)
         return jnp.take_along_axis(values, best[:, None], axis=-1)[:, 0]
 
 
-def _check_spaces(environment: Environment) -> None:
+def _check_spaces(environment: World) -> None:
     name = type(environment).__name__
+    if not isinstance(environment, Environment):
+        raise ValueError(f"DQN learns by acting, but {name} shows right answers and takes no actions: use a Classifier.")
     if not isinstance(environment.action_space, Discrete):
         raise ValueError(
             f"DQN chooses among a finite set of actions, but {name} takes continuous ones: "

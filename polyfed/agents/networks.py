@@ -1,15 +1,24 @@
-"""Multi-layer perceptrons with weights `[out, in]` (out-major: the canonical order in which a layer is flattened)."""
+"""Multi-layer perceptrons with weights `[out, in]`, convolutional ones with `[out, in, height, width]`.
+
+Out-major is the canonical order in which a layer is flattened: a row is what one output unit, or channel, reads. Of a
+perceptron, the first `width` units of every hidden layer are a network of their own (HeteroFL, Diao et al. 2021,
+sec. 3.1): so agents of different widths train side by side in arrays of one shape.
+
+References: wang2016dueling, diao2021heterofl.
+"""
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jax import lax
+from jaxtyping import Array, ArrayLike, Bool, Float, PRNGKeyArray
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": jax.nn.relu, "tanh": jnp.tanh, "elu": jax.nn.elu}
 
@@ -23,6 +32,19 @@ class Linear(eqx.Module):
     def __call__(self, x: Float[Array, "... in"]) -> Float[Array, "... out"]:
         """Apply to any leading axes."""
         return (self.weight @ x if x.ndim == 1 else x @ self.weight.T) + self.bias
+
+
+def _held_linear(layer: Linear, inputs: Bool[Array, " in"] | None, outputs: Bool[Array, " out"] | None) -> Linear:
+    """Which entries belong to a sub-network with these inputs and outputs; None: all of them."""
+    num_outputs, num_inputs = layer.weight.shape
+    rows = jnp.ones(num_outputs, bool) if outputs is None else outputs
+    columns = jnp.ones(num_inputs, bool) if inputs is None else inputs
+    return Linear(rows[:, None] & columns, rows)
+
+
+def _kept(units: Float[Array, "... units"], width: ArrayLike | None) -> Float[Array, "... units"]:
+    """The first `width` units, 0 in the place of the others; None: all, untouched."""
+    return units if width is None else jnp.where(jnp.arange(units.shape[-1]) < width, units, 0)
 
 
 def linears(shapes: Sequence[tuple[int, int]], key: PRNGKeyArray) -> tuple[Linear, ...]:
@@ -58,11 +80,38 @@ class MLP(eqx.Module):
         self.layers = linears(list(itertools.pairwise(sizes)), key)
         self.activation = activation
 
-    def __call__(self, x: Float[Array, "... in"]) -> Float[Array, "... out"]:
-        """Apply to any leading axes."""
+    def __call__(self, x: Float[Array, "... in"], width: ArrayLike | None = None) -> Float[Array, "... out"]:
+        """Apply to any leading axes.
+
+        Args:
+          x: Inputs.
+          width: How many units of every hidden layer are in use, from the first; it may be traced. The others are 0,
+            and so is every gradient of what they read and of what reads them. None: all.
+        """
         for layer in self.layers[:-1]:
-            x = ACTIVATIONS[self.activation](layer(x))
+            x = _kept(ACTIVATIONS[self.activation](layer(x)), width)
         return self.layers[-1](x)
+
+    def held(self, width: ArrayLike) -> MLP:
+        """The same tree with booleans: which entries belong to the sub-network of `width` units per hidden layer.
+
+        Inputs and outputs always do; a layer of no more than `width` units does as a whole.
+
+        >>> mlp = MLP(2, 1, hidden=(3,), activation="relu", key=jax.random.key(0))
+        >>> [layer.weight.tolist() for layer in mlp.held(2).layers]
+        [[[True, True], [True, True], [False, False]], [[True, True, False]]]
+        """
+        return self._held(width, last_is_hidden=False)
+
+    def _held(self, width: ArrayLike, *, last_is_hidden: bool) -> MLP:
+        inputs: Array | None = None
+        layers = []
+        for index, layer in enumerate(self.layers):
+            hidden = last_is_hidden or index < len(self.layers) - 1
+            outputs = jnp.arange(layer.weight.shape[0]) < width if hidden else None
+            layers.append(_held_linear(layer, inputs, outputs))
+            inputs = outputs
+        return eqx.tree_at(lambda mlp: mlp.layers, self, tuple(layers))
 
 
 class DuelingMLP(eqx.Module):
@@ -74,7 +123,7 @@ class DuelingMLP(eqx.Module):
     (3, 2)
     """
 
-    body: MLP
+    body: MLP  # its last layer is the last hidden layer
     value: Linear
     advantage: Linear
 
@@ -83,8 +132,105 @@ class DuelingMLP(eqx.Module):
         self.body = MLP(in_size, hidden[-1], hidden=hidden[:-1], activation=activation, key=k_body)
         self.value, self.advantage = linears([(hidden[-1], 1), (hidden[-1], out_size)], k_heads)
 
-    def __call__(self, x: Float[Array, "... in"]) -> Float[Array, "... out"]:
-        """Apply to any leading axes."""
-        x = ACTIVATIONS[self.body.activation](self.body(x))
+    def __call__(self, x: Float[Array, "... in"], width: ArrayLike | None = None) -> Float[Array, "... out"]:
+        """Apply to any leading axes; `width` as in `MLP`."""
+        x = _kept(ACTIVATIONS[self.body.activation](self.body(x, width)), width)
         advantage = self.advantage(x)
         return self.value(x) + advantage - jnp.mean(advantage, axis=-1, keepdims=True)
+
+    def held(self, width: ArrayLike) -> DuelingMLP:
+        """The same tree with booleans, as in `MLP`.
+
+        >>> net = DuelingMLP(2, 3, hidden=(4,), activation="relu", key=jax.random.key(0))
+        >>> net.held(1).value.weight.tolist(), net.held(1).body.layers[0].bias.tolist()
+        ([[True, False, False, False]], [True, False, False, False])
+        """
+        body = self.body._held(width, last_is_hidden=True)
+        units = body.layers[-1].bias
+        heads = _held_linear(self.value, units, None), _held_linear(self.advantage, units, None)
+        return eqx.tree_at(lambda net: (net.body, net.value, net.advantage), self, (body, *heads))
+
+
+def hidden_and_heads(network: MLP | DuelingMLP) -> tuple[tuple[Linear, ...], tuple[Linear, ...]]:
+    """The hidden layers, and the linear layers that read the last of them.
+
+    >>> net = DuelingMLP(4, 2, hidden=(8, 6), activation="relu", key=jax.random.key(0))
+    >>> [[len(layer.bias) for layer in layers] for layers in hidden_and_heads(net)]
+    [[8, 6], [1, 2]]
+    """
+    if isinstance(network, DuelingMLP):
+        return network.body.layers, (network.value, network.advantage)
+    return network.layers[:-1], network.layers[-1:]
+
+
+class Convolution(eqx.Module):
+    """A 3x3 convolution that keeps the size of the image, channels last."""
+
+    weight: Float[Array, "out in 3 3"]
+    bias: Float[Array, " out"]
+
+    def __call__(self, x: Float[Array, "batch height width in"]) -> Float[Array, "batch height width out"]:
+        """Apply to a batch of images."""
+        layout = ("NHWC", "OIHW", "NHWC")
+        return lax.conv_general_dilated(x, self.weight, (1, 1), "SAME", dimension_numbers=layout) + self.bias
+
+
+class CNN(eqx.Module):
+    """Stages of a 3x3 convolution, activation and 2x2 max pooling, then an `MLP`.
+
+    Images come flattened, as vectors of `prod(image_shape)` numbers. A row of a weight is an output channel. Its units
+    have no widths: channels that lie flattened before the first layer of the head are not its first inputs, so there
+    is no `held`; give agents of different widths an `MLP`.
+
+    >>> import jax
+    >>> cnn = CNN((8, 8), 10, channels=(4, 8), hidden=(16,), activation="relu", key=jax.random.key(0))
+    >>> cnn(jax.numpy.ones((3, 64))).shape, cnn.stages[1].weight.shape, cnn.head.layers[0].weight.shape
+    ((3, 10), (8, 4, 3, 3), (16, 32))
+    """
+
+    stages: tuple[Convolution, ...]
+    head: MLP
+    image_shape: tuple[int, ...] = eqx.field(static=True)
+
+    def __init__(
+        self,
+        image_shape: tuple[int, ...],  # height and width in pixels, and channels if there is more than one
+        out_size: int,
+        *,
+        channels: tuple[int, ...],  # of every stage
+        hidden: tuple[int, ...],
+        activation: str,
+        key: PRNGKeyArray,
+    ):
+        height, width, depth = (*image_shape, 1)[:3]
+        size = height // 2 ** len(channels), width // 2 ** len(channels)
+        if min(size) < 1:
+            raise ValueError(
+                f"{len(channels)} stages halve an image of {height} x {width} pixels to nothing: "
+                f"give at most {min(height, width).bit_length() - 1} channels, not {channels}."
+            )
+        k_stages, k_head = jax.random.split(key)
+        shapes = [(9 * a, b) for a, b in itertools.pairwise((depth, *channels))]
+        filters = linears(shapes, k_stages) if shapes else ()
+        self.stages = tuple(Convolution(x.weight.reshape(len(x.bias), -1, 3, 3), x.bias) for x in filters)
+        depth = channels[-1] if channels else depth
+        self.head = MLP(math.prod(size) * depth, out_size, hidden=hidden, activation=activation, key=k_head)
+        self.image_shape = (height, width, *image_shape[2:])
+
+    def __call__(self, x: Float[Array, "... pixels"]) -> Float[Array, "... out"]:
+        """Apply to any leading axes."""
+        leading, image = x.shape[:-1], (*self.image_shape, 1)[:3]
+        x = x.reshape(math.prod(leading), *image)
+        for stage in self.stages:
+            x = _halved(ACTIVATIONS[self.head.activation](stage(x)))
+        return self.head(x.reshape(*leading, math.prod(x.shape[1:])))
+
+
+def _halved(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch half_height half_width channels"]:
+    """The largest of every 2x2 pixels; an odd last row or column is left out.
+
+    A reshape, not `lax.reduce_window`, whose gradient is slower on a CPU.
+    """
+    batch, height, width, channels = x.shape
+    even = x[:, : height // 2 * 2, : width // 2 * 2]
+    return jnp.max(even.reshape(batch, height // 2, 2, width // 2, 2, channels), axis=(2, 4))

@@ -3,12 +3,14 @@
 A rule added to `RULES`, or a server optimizer to `SERVER_OPTIMIZERS`, is put through its contract by the tests.
 """
 
+from polyfed.aggregation.alignment import AlignedMean
 from polyfed.aggregation.barycenter import WassersteinBarycenter, fuse_rows
 from polyfed.aggregation.line import barycenter_1d, displacement
 from polyfed.aggregation.local_only import LocalOnly
 from polyfed.aggregation.mean import WeightedMean, weighted_mean
 from polyfed.aggregation.rule import AggregationRule
 from polyfed.aggregation.server_optimizer import ServerAdam, ServerMomentum, ServerOptimizer, ServerSGD, ServerYogi
+from polyfed.aggregation.slices import NestedMean
 from polyfed.aggregation.switch import Stalled, Switch
 
 RULES: tuple[AggregationRule, ...] = (
@@ -28,7 +30,9 @@ __all__ = [
     "RULES",
     "SERVER_OPTIMIZERS",
     "AggregationRule",
+    "AlignedMean",
     "LocalOnly",
+    "NestedMean",
     "ServerAdam",
     "ServerMomentum",
     "ServerOptimizer",

@@ -165,6 +165,13 @@ def barycenter_change(
     return change, bins
 
 
+def quantile_spread(histograms: Array, weights: Array) -> Array:
+    """`displacement` of float64 histograms, finite also where absent, with 64-bit types enabled."""
+    cumulative = jnp.cumsum(histograms, axis=1)
+    voice = jnp.where(cumulative[:, -1] > 0, weights, 0)
+    return _quantile_spread(_levels(cumulative, voice), voice)
+
+
 @partial(jax.jit, static_argnames=("grid", "power"))
 def barycenter_1d(
     histograms: ArrayLike, weights: ArrayLike, *, grid: Grid = "split", power: int = 2
@@ -232,6 +239,5 @@ def displacement(histograms: ArrayLike, weights: ArrayLike) -> Float[Array, ""]:
     dtype = jnp.result_type(float)
     with jax.enable_x64(True):
         shares = normalized(jnp.asarray(weights).astype(jnp.float64))
-        cumulative = jnp.cumsum(jnp.where(shares[:, None] > 0, jnp.asarray(histograms).astype(jnp.float64), 0), axis=1)
-        voice = jnp.where(cumulative[:, -1] > 0, shares, 0)
-        return _quantile_spread(_levels(cumulative, voice), voice).astype(dtype)
+        values = jnp.where(shares[:, None] > 0, jnp.asarray(histograms).astype(jnp.float64), 0)
+        return quantile_spread(values, shares).astype(dtype)

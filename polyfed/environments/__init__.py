@@ -5,12 +5,16 @@ Gymnasium is not imported here; `polyfed.environments.gymnasium` is the door to 
 
 from polyfed.environments.acrobot import Acrobot, AcrobotParams, AcrobotState
 from polyfed.environments.cartpole import CartPole, CartPoleParams, CartPoleState
+from polyfed.environments.dataset import Dataset, Shard
+from polyfed.environments.digits import Digits
 from polyfed.environments.environment import Environment, Params, Quantity, Step, quantities, quantity
+from polyfed.environments.idx import IdxFolder, Samples
 from polyfed.environments.mountain_car import MountainCar, MountainCarParams, MountainCarState
 from polyfed.environments.mountain_car_continuous import MountainCarContinuous, MountainCarContinuousParams
 from polyfed.environments.pendulum import Pendulum, PendulumParams, PendulumState
 from polyfed.environments.probes import CONTINUOUS_PROBES, PROBES, ContinuousProbe, Probe, ProbeParams, ProbeState
 from polyfed.environments.spaces import Box, Discrete, Space
+from polyfed.environments.splits import Dirichlet, EqualSplit, LabelShards, Split, TestSet
 from polyfed.environments.variation import Explicit, Grid, Uniform, Variation
 from polyfed.environments.world import World
 
@@ -29,10 +33,16 @@ __all__ = [
     "CartPoleParams",
     "CartPoleState",
     "ContinuousProbe",
+    "Dataset",
+    "Digits",
+    "Dirichlet",
     "Discrete",
     "Environment",
+    "EqualSplit",
     "Explicit",
     "Grid",
+    "IdxFolder",
+    "LabelShards",
     "MountainCar",
     "MountainCarContinuous",
     "MountainCarContinuousParams",
@@ -46,8 +56,12 @@ __all__ = [
     "ProbeParams",
     "ProbeState",
     "Quantity",
+    "Samples",
+    "Shard",
     "Space",
+    "Split",
     "Step",
+    "TestSet",
     "Uniform",
     "Variation",
     "World",

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from polyfed.checks import whole_in_range
 from polyfed.environments.episodes import Worlds, evaluate_policy, fresh_episodes, fresh_worlds, rollout
 from polyfed.environments.world import Act, Params, World
 from polyfed.types import Trajectory
@@ -74,6 +75,7 @@ class Environment(World, Generic[State]):
     (1.0, False)
     """
 
+    max_steps: eqx.AbstractVar[int]  # steps until truncation
     gymnasium_id: ClassVar[str | None] = None  # the environment of Gymnasium that it agrees with
 
     @abc.abstractmethod
@@ -87,6 +89,10 @@ class Environment(World, Generic[State]):
     def nominal(self) -> Params:
         """The published parameters of the family, float32 scalars."""
         return jax.tree.map(lambda value: jnp.asarray(value, jnp.float32), self.params_class())
+
+    def check(self) -> None:
+        """Raise `ValueError` in one sentence if the time limit is out of range."""
+        whole_in_range("environment.max_steps", self.max_steps, 1, 10**9, "steps")
 
     def start(self, key: PRNGKeyArray, params: Params) -> Worlds:
         """Fresh episodes in every environment."""

@@ -10,12 +10,18 @@ import math
 class Box:
     """Vectors with `low <= x <= high`, one bound per entry.
 
+    `shape` says how the entries are laid out where that means something, as in the rows and columns of an image; the
+    vectors themselves stay flat, in C order.
+
     >>> Box(low=(-1.0,), high=(1.0,)).size
     1
+    >>> Box(low=(0.0,) * 6, high=(1.0,) * 6, shape=(2, 3)).size
+    6
     """
 
     low: tuple[float, ...]
     high: tuple[float, ...]
+    shape: tuple[int, ...] | None = None  # None: a vector, nothing more
 
     @property
     def size(self) -> int:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from polyfed.environments.environment import Environment, Params, quantities
+from polyfed.environments.world import World
 
 Values = tuple[tuple[str, tuple[float, ...]], ...]
 Given = Mapping[str, Sequence[float]] | Iterable[tuple[str, Sequence[float]]]
@@ -48,16 +49,16 @@ class Explicit(eqx.Module):
     def __init__(self, values: Given = ()):
         self.values = _values(values)
 
-    def worlds(self, environment: Environment, num_clients: int) -> Worlds:
+    def worlds(self, environment: World, num_clients: int) -> Worlds:
         """The quantities that vary and each client's value, float64 `[C]`."""
         del environment, num_clients
         return {name: np.asarray(given) for name, given in self.values}
 
-    def params(self, environment: Environment, num_clients: int) -> Params:
+    def params(self, environment: World, num_clients: int) -> Params:
         """Checked parameters of all clients, leaves float32 `[C]`."""
         return _stacked(self, environment, num_clients)
 
-    def check(self, environment: Environment, num_clients: int) -> None:
+    def check(self, environment: World, num_clients: int) -> None:
         """Refuse with a `ValueError` what cannot be simulated."""
         _check_names(environment, [name for name, _ in self.values], num_clients)
         for name, given in self.values:
@@ -88,17 +89,17 @@ class Grid(eqx.Module):
     def __init__(self, values: Given = ()):
         self.values = _values(values)
 
-    def worlds(self, environment: Environment, num_clients: int) -> Worlds:
+    def worlds(self, environment: World, num_clients: int) -> Worlds:
         """The quantities that vary and each client's value, float64 `[C]`."""
         del environment, num_clients
         rows = np.asarray(list(itertools.product(*(levels for _, levels in self.values))))
         return {name: rows[:, i] for i, (name, _) in enumerate(self.values)}
 
-    def params(self, environment: Environment, num_clients: int) -> Params:
+    def params(self, environment: World, num_clients: int) -> Params:
         """Checked parameters of all clients, leaves float32 `[C]`."""
         return _stacked(self, environment, num_clients)
 
-    def check(self, environment: Environment, num_clients: int) -> None:
+    def check(self, environment: World, num_clients: int) -> None:
         """Refuse with a `ValueError` what cannot be simulated."""
         _check_names(environment, [name for name, _ in self.values], num_clients)
         size = math.prod(len(levels) for _, levels in self.values)
@@ -131,7 +132,7 @@ class Uniform(eqx.Module):
     rho: float = eqx.field(default=0.5, static=True)  # largest relative change, in [0, 1)
     seed: int = eqx.field(default=0, static=True)  # of the draws
 
-    def worlds(self, environment: Environment, num_clients: int) -> Worlds:
+    def worlds(self, environment: World, num_clients: int) -> Worlds:
         """The quantities that vary and each client's value, float64 `[C]`."""
         known = quantities(environment.params_class)
         x = np.random.default_rng(self.seed).uniform(-self.rho, self.rho, (num_clients, len(self.groups)))
@@ -141,18 +142,18 @@ class Uniform(eqx.Module):
             for name in group.split("+")
         }
 
-    def params(self, environment: Environment, num_clients: int) -> Params:
+    def params(self, environment: World, num_clients: int) -> Params:
         """Checked parameters of all clients, leaves float32 `[C]`."""
         return _stacked(self, environment, num_clients)
 
-    def check(self, environment: Environment, num_clients: int) -> None:
+    def check(self, environment: World, num_clients: int) -> None:
         """Refuse with a `ValueError` what cannot be simulated."""
         names = [name for group in self.groups for name in group.split("+")]
+        _check_names(environment, names, num_clients)
         if not names:
             raise ValueError(
                 "Uniform names no quantity, so nothing would vary. Name some in groups, or use Explicit()."
             )
-        _check_names(environment, names, num_clients)
         if not 0 <= self.rho < 1:
             raise ValueError(
                 f"Uniform has rho = {self.rho:g}, but it is the largest relative change, and from 1 on a mass or a "
@@ -172,7 +173,7 @@ class Uniform(eqx.Module):
 Variation = Explicit | Grid | Uniform
 
 
-def _stacked(variation: Variation, environment: Environment, num_clients: int) -> Params:
+def _stacked(variation: Variation, environment: World, num_clients: int) -> Params:
     variation.check(environment, num_clients)
     nominal = {name: spec["default"] for name, spec in quantities(environment.params_class).items()}
     columns: dict[str, Any] = {**nominal, **variation.worlds(environment, num_clients)}
@@ -180,8 +181,13 @@ def _stacked(variation: Variation, environment: Environment, num_clients: int) -
     return environment.params_class(**leaves)
 
 
-def _check_names(environment: Environment, names: Sequence[str], num_clients: int) -> None:
+def _check_names(environment: World, names: Sequence[str], num_clients: int) -> None:
     family, known = type(environment).__name__, list(quantities(environment.params_class))
+    if isinstance(environment, World) and not isinstance(environment, Environment):
+        raise ValueError(
+            f"Explicit, Grid and Uniform vary physics, but {family} has none: use EqualSplit, LabelShards or Dirichlet, "
+            "and TestSet for what is held out."
+        )
     if num_clients < 1:
         raise ValueError(f"{family} was asked for {num_clients} worlds, but somebody must live. Ask for 1 or more.")
     for i, name in enumerate(names):
@@ -193,7 +199,7 @@ def _check_names(environment: Environment, names: Sequence[str], num_clients: in
             raise ValueError(f"'{name}' is named twice, but one world has one {name}. Name it once, in one group.")
 
 
-def _check_ranges(environment: Environment, worlds: Worlds, remedy: str) -> None:
+def _check_ranges(environment: World, worlds: Worlds, remedy: str) -> None:
     for name, values in worlds.items():
         spec = quantities(environment.params_class)[name]
         unit = "" if spec["unit"] == "1" else f" {spec['unit']}"

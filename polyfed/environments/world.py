@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from polyfed.environments.spaces import Space
+from polyfed.environments.spaces import Box, Space
 from polyfed.types import Trajectory
 
 Params = Any
@@ -28,8 +28,6 @@ class World(eqx.Module):
     params_class: ClassVar[type]
     measure: ClassVar[str] = "return"  # what `evaluate` measures, in a word
 
-    max_steps: eqx.AbstractVar[int]  # steps of an episode at most
-
     @property
     @abc.abstractmethod
     def observation_space(self) -> Space:
@@ -39,6 +37,9 @@ class World(eqx.Module):
     @abc.abstractmethod
     def action_space(self) -> Space:
         """What a policy gives: an integer for `Discrete`, a vector `[size]` for `Box`."""
+
+    def check(self) -> None:
+        """Raise `ValueError` in one sentence if a field is out of range."""
 
     @abc.abstractmethod
     def start(self, key: PRNGKeyArray, params: Params) -> Any:
@@ -73,6 +74,12 @@ class World(eqx.Module):
           key: The evaluation's own.
           num_episodes: Per world.
         """
+
+    @property
+    def step_bytes(self) -> int:
+        """What a step takes on the wire if experience is sent: two observations, action, reward, two flags."""
+        size = self.observation_space.size if isinstance(self.observation_space, Box) else 1
+        return 4 * (2 * size + 2) + 2
 
     def weights(self, params: Params) -> Float[Array, " C"]:
         """What each client counts in a merge, `params` leaves `[C, ...]`."""

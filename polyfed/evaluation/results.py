@@ -23,9 +23,11 @@ class ArmResult:
       bytes: `[N]`, bytes on the wire up to that point, up and down, all clients together.
       policies: `P` names: `"global"` and/or `"client-0"`, ...
       environments: `M` names: `"client-0"`, ..., `"held-out-0"`, ... in this order.
-      returns: `[N, S, P, M]`, mean return of the greedy policy over the evaluation episodes.
+      returns: `[N, S, P, M]`, mean return of the greedy policy over the evaluation episodes, or whatever
+        `RunResult.measure` says.
       metrics: Per-round figures, `[R, S, C]` (per client: `"return"` of training episodes, NaN where none ended,
-        `"loss"`, `"weight"`, `"bytes_up"`, `"bytes_down"`) or `[R, S]` (the server's: `"displacement/<layer>"`).
+        `"loss"`, `"weight"`, `"bytes_up"`, `"bytes_down"`) or `[R, S]` (the server's: `"displacement/<layer>"`, ...),
+        NaN where the rule that reports them rested.
       experiment: The arm's experiment as data.
       seconds: Run time without compilation; `compile_seconds` beside it.
     """
@@ -72,6 +74,9 @@ class RunResult:
       worlds: What differs: `{"half_length": [0.25, 0.5, 1.0]}`, one value per environment in the order of
         `environments`; `units` gives each attribute's unit.
       record: `run.json` as data: versions, machine, seeds, creation time, status.
+      measure: What `ArmResult.returns` holds: `"return"`, or `"accuracy"` from 0 to 1.
+      label_counts: `[C, L]` integers, how many samples of each label each client trains on; only where clients live in
+        a data set.
     """
 
     name: str
@@ -81,3 +86,5 @@ class RunResult:
     worlds: dict[str, list[float]]
     units: dict[str, str]
     record: dict[str, Any]
+    measure: str = "return"
+    label_counts: np.ndarray | None = None

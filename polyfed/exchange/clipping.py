@@ -9,25 +9,26 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from polyfed.checks import in_range
+from polyfed.leaves import is_floating
 from polyfed.exchange.transform import Transform
 from polyfed.types import Payload, Update
 
 
 def clip_to(payload: Payload, broadcast: Payload, max_norm: float) -> Payload:
-    """`b + (x - b) * min(1, max_norm / ||x - b||)` for each client, the norm over all leaves together.
+    """`b + (x - b) * min(1, max_norm / ||x - b||)` for each client, the norm over all leaves of numbers with a fraction together.
 
     Args:
       payload: Leaves `[C, ...]`.
       broadcast: Leaves `[...]` or `[C, ...]`.
       max_norm: Bound on the global norm; a message within it stays as it is, bit for bit.
     """
-    delta = jax.tree.map(lambda x, b: x - b, payload, broadcast)
+    delta = jax.tree.map(lambda x, b: x - b if is_floating(x) else jnp.zeros_like(x), payload, broadcast)
     squares = sum(jnp.sum(d.reshape(d.shape[0], -1) ** 2, axis=1) for d in jax.tree.leaves(delta))
     scale = jnp.minimum(1.0, max_norm / jnp.maximum(jnp.sqrt(squares), 1e-30))
 
     def shortened(x: jax.Array, d: jax.Array, b: jax.Array) -> jax.Array:
         factor = scale.reshape(-1, *(1,) * (d.ndim - 1))
-        return jnp.where(factor < 1.0, b + d * factor, x)
+        return jnp.where(factor < 1.0, b + d * factor, x) if is_floating(x) else x
 
     return jax.tree.map(shortened, payload, delta, broadcast)
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from polyfed.exchange.transform import Transform
+from polyfed.leaves import is_floating
 from polyfed.types import Payload, Update
 
 
@@ -27,6 +28,8 @@ class HalfPrecision(Transform):
         largest = jnp.finfo(jnp.float16).max.astype(jnp.float32)
 
         def rounded(x: jax.Array, b: jax.Array) -> jax.Array:
+            if not is_floating(x):
+                return x
             delta = jnp.clip(x - b, -largest, largest)
             return b + delta.astype(jnp.float16).astype(x.dtype)
 

@@ -12,6 +12,7 @@ from polyfed.evaluation import statistics
 from polyfed.evaluation.results import ArmResult, RunResult
 from polyfed.evaluation.statistics import Estimate
 from polyfed.report import wording
+from polyfed.report.measure import Measure, measure_called
 
 LOCAL_ONLY = "local_only"  # the baseline in which every client learns alone
 POOLED = "pooled"  # the baseline in which one agent may use everyone's world
@@ -21,7 +22,8 @@ POOLED = "pooled"  # the baseline in which one agent may use everyone's world
 class Entry:
     """One arm of one run, under the label that it carries everywhere on the page.
 
-    Axes as in `ArmResult`: `N` evaluation points, `S` seeds, `C` clients.
+    Axes as in `ArmResult`: `N` evaluation points, `S` seeds, `C` clients. Scores are in the unit that is shown: returns
+    as they are, accuracies in per cent.
     """
 
     label: str
@@ -33,6 +35,16 @@ class Entry:
     def num_seeds(self) -> int:
         """How many seeds were run."""
         return int(self.arm.returns.shape[1])
+
+    @functools.cached_property
+    def measure(self) -> Measure:
+        """What its scores are."""
+        return measure_called(self.run.measure)
+
+    @property
+    def seconds(self) -> np.ndarray:
+        """`[N]`: run time of one seed up to each evaluation, as if all rounds took equally long; 0 if unknown."""
+        return self.arm.seconds / self.num_seeds * self.arm.rounds / max(1, self.arm.rounds[-1])
 
     @functools.cached_property
     def client_columns(self) -> list[int]:
@@ -50,6 +62,16 @@ class Entry:
         return self.arm.deployed()[..., self.client_columns]
 
     @functools.cached_property
+    def on_held_out(self) -> np.ndarray:
+        """`[N, S, H]`: the same on held-out environments."""
+        return self.arm.deployed()[..., self.held_out_columns]
+
+    @functools.cached_property
+    def judged(self) -> np.ndarray:
+        """`[N, S]`: by the common judge, the held-out environments; where there are none, the clients' average."""
+        return (self.on_held_out if self.held_out_columns else self.on_clients).mean(axis=-1)
+
+    @functools.cached_property
     def final(self) -> np.ndarray:
         """`[S, C]`: `on_clients` over the final window."""
         return statistics.final_window(self.arm.rounds, self.on_clients)
@@ -57,7 +79,7 @@ class Entry:
     @functools.cached_property
     def final_held_out(self) -> np.ndarray:
         """`[S, H]`: the same on held-out environments."""
-        return statistics.final_window(self.arm.rounds, self.arm.deployed()[..., self.held_out_columns])
+        return statistics.final_window(self.arm.rounds, self.on_held_out)
 
     @functools.cached_property
     def average_curve(self) -> Estimate:
@@ -68,6 +90,11 @@ class Entry:
     def worst_curve(self) -> Estimate:
         """`[N]`: worst client at every evaluation point."""
         return statistics.estimate_worst_case(self.on_clients)
+
+    @functools.cached_property
+    def held_out_curve(self) -> Estimate:
+        """`[N]`: average over held-out environments at every evaluation point."""
+        return statistics.estimate_iqm(self.on_held_out)
 
     @functools.cached_property
     def average(self) -> Estimate:
@@ -97,8 +124,21 @@ class Entry:
         return Entry(name, self.run, self.run_label, arm)
 
 
+def in_shown_units(run: RunResult) -> RunResult:
+    """A run with scores in the unit that is shown, and of data sets only the facts in which clients differ."""
+    scale = measure_called(run.measure).scale
+    if scale == 1:
+        return run
+    arms = {name: dataclasses.replace(arm, returns=scale * arm.returns) for name, arm in run.arms.items()}
+    names = next(iter(run.arms.values())).environments if run.arms else ()
+    num_clients = sum(not name.startswith("held-out") for name in names)
+    own = {key: row[:num_clients] for key, row in run.worlds.items()}
+    return dataclasses.replace(run, arms=arms, worlds={key: row for key, row in own.items() if len(set(row)) > 1})
+
+
 def entries(runs: Sequence[RunResult]) -> list[Entry]:
     """All arms of all runs in order; with several runs a label is `run/arm`, and runs of one name are numbered."""
+    runs = [in_shown_units(run) for run in runs]
     names = [wording.clean(run.name) for run in runs]
     labels = [
         name if names.count(name) == 1 else f"{name} {names[: i + 1].count(name)}" for i, name in enumerate(names)

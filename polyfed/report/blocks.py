@@ -94,15 +94,16 @@ def gallery(drawings: Sequence[Drawing]) -> str:
 def beside(text: str, drawing: Drawing) -> str:
     """Text at the side of a figure where there is room for both, above it where there is not."""
     card = gallery([drawing])
-    return text + card if _wide(drawing) else f'<div class="beside"><div>{text}</div>{card}</div>'
+    return text + card if is_wide(drawing) else f'<div class="beside"><div>{text}</div>{card}</div>'
 
 
-def _wide(drawing: Drawing) -> bool:
+def is_wide(drawing: Drawing) -> bool:
+    """Whether a figure takes the whole width of the page, and scrolls where there is less."""
     return drawing.width > figures.WIDTH * 1.2
 
 
 def _card(drawing: Drawing, alone: bool) -> str:
     """A figure; one that may have to scroll is reached by the keyboard."""
-    kinds = " ".join(["wide"] * _wide(drawing) + ["single"] * alone)
-    reach = f' tabindex="0" role="group" aria-label="{escape(drawing.title)}"' if _wide(drawing) else ""
+    kinds = " ".join(["wide"] * is_wide(drawing) + ["single"] * alone)
+    reach = f' tabindex="0" role="group" aria-label="{escape(drawing.title)}"' if is_wide(drawing) else ""
     return f'<figure class="{kinds}"{reach}>{drawing.inline()}</figure>'

@@ -1,4 +1,4 @@
-"""Lines over time: learning curves with intervals, and the displacement of the barycenter."""
+"""Learning curves with intervals."""
 
 from __future__ import annotations
 
@@ -7,60 +7,76 @@ from typing import Any
 
 import numpy as np
 
-from polyfed.evaluation import statistics
 from polyfed.evaluation.statistics import Estimate
 from polyfed.report import figures
 from polyfed.report.arms import Entry
-from polyfed.report.figures import MUTED, Drawing, Style
+from polyfed.report.figures import Drawing, Style
 
-MOST_POINTS = 100  # of a line of displacement; of more rounds, the means of blocks
-PREFIX = "displacement/"  # of the metrics that the barycenter reports, one per layer
+AVERAGE, WORST, HELD_OUT = "average", "worst", "held-out"  # whose curve
 
 
 def learning_curve(of: Sequence[Entry], styles: Sequence[Style], who: str, axis: str) -> Drawing:
-    """Return against experience or communication, one line per arm, 95 % bands.
+    """Score against experience, communication or time, one line per arm, 95 % bands.
 
-    An arm that sends nothing has no place on an axis of bytes: it is a level line at its final value.
+    An arm that sends nothing has no place on an axis of bytes: it is a level line at its final value. One whose run
+    time is unknown, for it has not ended, is not on an axis of seconds.
 
     Args:
       of: The arms.
       styles: One per arm.
-      who: `"average"` over clients, or the `"worst"` of them.
-      axis: `"steps"`, environment steps per client, or `"bytes"` on the wire.
+      who: `"average"` over clients, the `"worst"` of them, or `"held-out"`, average over held-out environments.
+      axis: `"steps"`, environment steps per client, `"bytes"` on the wire, or `"seconds"` of run time of one seed.
     """
-    labels = [entry.label for entry in of]
-    unit, divisor = _byte_unit(max(float(entry.arm.bytes[-1]) for entry in of)) if axis == "bytes" else ("", 1.0)
-    with figures.canvas(215 + figures.legend_height(labels)) as figure:
+    pairs = [(e, s) for e, s in zip(of, styles, strict=True) if axis != "seconds" or e.seconds[-1] > 0]
+    labels = [entry.label for entry, _ in pairs]
+    along, divisor = _axis(of, axis)
+    crowd = len(labels) > figures.FEW_LINES
+    size = (330, figures.WIDE) if crowd else (215 + figures.legend_height(labels), figures.WIDTH)
+    with figures.canvas(*size) as figure:
         axes = figure.add_subplot()
         handles = []
-        for turn, (entry, style) in enumerate(zip(of, styles, strict=True)):
+        for turn, (entry, style) in enumerate(pairs):
             if axis == "bytes" and not entry.arm.bytes[-1] > 0:
                 level = float(_final(entry, who).value)
                 handles.append(axes.axhline(level, color=style.colour, linestyle=style.dash))
                 continue
-            x = (entry.arm.bytes if axis == "bytes" else entry.arm.steps) / divisor
-            handles.append(_band(axes, x, entry.average_curve if who == "average" else entry.worst_curve, style, turn))
-        _dress(
-            axes, _NAMES[who], f"{unit} on the wire, all clients" if axis == "bytes" else "environment steps per client"
-        )
-        axes.xaxis.set_major_formatter(_thousands)
-        axes.set_ylim(_limits(of))
-        figures.legend(figure, handles, labels)
-        finals = ", ".join(f"{entry.label} {float(_final(entry, who).value):.4g}" for entry in of)
+            x = {"bytes": entry.arm.bytes, "steps": entry.arm.steps, "seconds": entry.seconds}[axis] / divisor
+            handles.append(band(axes, x, _curve(entry, who), style, turn, 0.09 if crowd else 0.16))
+        title = name_of(who, of[0])
+        dress(axes, title, along)
+        axes.xaxis.set_major_formatter(thousands)
+        axes.set_ylim(_limits(of, who))
+        ends = [float(_final(entry, who).value) for entry, _ in pairs]
+        figures.legend(figure, handles, labels, ends if crowd else None)
+        finals = ", ".join(f"{label} {end:.4g}" for label, end in zip(labels, ends, strict=True))
         return figures.finish(
             figure,
             f"{who}-{axis}",
-            f"{_NAMES[who]} against {axis}",
+            f"{title} against {axis}",
             f"One line per arm: interquartile mean over seeds with 95 % intervals. Over the last quarter: {finals}.",
         )
 
 
-_NAMES = {"average": "Average return", "worst": "Worst client’s return"}
+def name_of(who: str, entry: Entry) -> str:
+    """What a curve shows, with its unit."""
+    measure = entry.measure
+    if who == HELD_OUT:
+        return f"{measure.name.capitalize()} on {measure.in_held_out}" + (f" ({measure.unit})" if measure.unit else "")
+    return f"Average {measure.axis}" if who == AVERAGE else f"Worst client’s {measure.axis}"
 
 
-def _limits(of: Sequence[Entry]) -> tuple[float, float]:
-    """One range of returns for all learning curves, so that worst and average can be compared by eye."""
-    curves = [curve for entry in of for curve in (entry.average_curve, entry.worst_curve)]
+def _axis(of: Sequence[Entry], axis: str) -> tuple[str, float]:
+    """What stands under an axis, and what its numbers are divided by."""
+    if axis == "bytes":
+        unit, divisor = _byte_unit(max(float(entry.arm.bytes[-1]) for entry in of))
+        return f"{unit} on the wire, all clients", divisor
+    return ("run time of a seed (s)" if axis == "seconds" else f"{of[0].measure.step} per client"), 1.0
+
+
+def _limits(of: Sequence[Entry], who: str) -> tuple[float, float]:
+    """One range for worst and average, so that they can be compared by eye, and one for held-out environments."""
+    whose = (HELD_OUT,) if who == HELD_OUT else (AVERAGE, WORST)
+    curves = [_curve(entry, one) for entry in of for one in whose]
     numbers = np.concatenate([np.ravel(part) for curve in curves for part in (curve.value, curve.low, curve.high)])
     numbers = numbers[np.isfinite(numbers)]
     low, high = (float(numbers.min()), float(numbers.max())) if numbers.size else (0.0, 1.0)
@@ -68,48 +84,26 @@ def _limits(of: Sequence[Entry]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
+def _curve(entry: Entry, who: str) -> Estimate:
+    if who == HELD_OUT:
+        return entry.held_out_curve
+    return entry.average_curve if who == AVERAGE else entry.worst_curve
+
+
 def _final(entry: Entry, who: str) -> Estimate:
-    return entry.average if who == "average" else entry.worst_case
+    if who == HELD_OUT and entry.held_out is not None:
+        return entry.held_out
+    return entry.average if who == AVERAGE else entry.worst_case
 
 
-def displacement(entry: Entry, name: str) -> Drawing | None:
-    """How far the barycenter moved weights, per layer over rounds; `None` where the rule does not say."""
-    layers = {key.removeprefix(PREFIX): row for key, row in entry.arm.metrics.items() if key.startswith(PREFIX)}
-    layers = {key: np.asarray(row, float) for key, row in layers.items() if np.isfinite(row).any()}
-    if not layers:
-        return None
-    labels = list(layers)
-    num_rounds, highest = len(layers[labels[0]]), max(float(np.nanmax(row)) for row in layers.values())
-    block = -(-num_rounds // MOST_POINTS)
-    with figures.canvas(205 + figures.legend_height(labels)) as figure:
-        axes = figure.add_subplot()
-        handles = []
-        for turn, (row, style) in enumerate(zip(layers.values(), figures.colours(len(layers)), strict=True)):
-            rounds, means = _blocks(row, block)
-            handles.append(_band(axes, rounds, statistics.estimate_iqm(means[..., None]), style, turn))
-        if highest > 20:
-            axes.set_yscale("symlog", linthresh=1.0)
-            axes.yaxis.set_major_formatter(_thousands)
-        axes.set_ylim(0, max(1.3, highest * 1.08))
-        axes.axhline(1.0, color=MUTED, linewidth=0.9, linestyle=(0, (1, 2)), zorder=1)
-        _dress(axes, f"Displacement (bins): {entry.label}", "round" + (f" (means of {block})" if block > 1 else ""))
-        figures.legend(figure, handles, labels)
-        return figures.finish(
-            figure,
-            name,
-            f"Displacement of the barycenter: {entry.label}",
-            f"Displacement in bins over {num_rounds} rounds, one line per layer; the largest is {highest:.3g} bins.",
-        )
-
-
-def _band(axes: Any, x: np.ndarray, found: Estimate, style: Style, turn: int) -> Any:
+def band(axes: Any, x: np.ndarray, found: Estimate, style: Style, turn: int, alpha: float = 0.16) -> Any:
     """A line or a point with its interval; markers are set apart from line to line lest they cover each other."""
     points = len(x)
     x = x * (1 - 0.02 * turn) if points == 1 else x  # single points stand beside each other
     if points == 1 and found.has_interval:
         axes.vlines(x, found.low, found.high, color=style.colour, linewidth=1.2)
     elif found.has_interval:
-        axes.fill_between(x, found.low, found.high, color=style.colour, alpha=0.16, linewidth=0)
+        axes.fill_between(x, found.low, found.high, color=style.colour, alpha=alpha, linewidth=0)
     every = max(1, points // 6)
     (line,) = axes.plot(
         x, found.value, color=style.colour, linestyle=style.dash, marker=style.marker,
@@ -118,7 +112,7 @@ def _band(axes: Any, x: np.ndarray, found: Estimate, style: Style, turn: int) ->
     return line
 
 
-def _dress(axes: Any, title: str, along: str) -> None:
+def dress(axes: Any, title: str, along: str) -> None:
     """The title says what goes up, so that no room is lost to a vertical label; grid lines are level only."""
     axes.set_title(title, loc="left", color=figures.INK, pad=6)
     axes.set_xlabel(along)
@@ -131,7 +125,7 @@ def _dress(axes: Any, title: str, along: str) -> None:
     axes.set_xlim(0.0 if nothing else min(0.0, left + 0.05 * (right - left)), 1.0 if nothing else right)
 
 
-def _thousands(value: float, _position: float) -> str:
+def thousands(value: float, _position: float) -> str:
     """`50k` for 50 000."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
@@ -144,10 +138,3 @@ def _byte_unit(largest: float) -> tuple[str, float]:
         if largest >= size:
             return unit, size
     return "bytes", 1.0
-
-
-def _blocks(row: np.ndarray, block: int) -> tuple[np.ndarray, np.ndarray]:
-    """Last round and mean `[B, S]` of every `block` rounds of `[R, S]`."""
-    starts = np.arange(0, len(row), block)
-    means = np.stack([row[start : start + block].mean(axis=0) for start in starts])
-    return np.minimum(starts + block, len(row)), means

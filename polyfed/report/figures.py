@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import html
 import io
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -22,19 +23,23 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH = 340  # px
+WIDE = 670  # px, the whole page
 LINE = 15  # px, height of a line of text
+FEW_LINES = 8  # more lines need a wide figure
 
 INK, MUTED, GRID, PANEL = "#1c1f24", "#5b626c", "#dde1e6", "#fefefe"
 DARK_CELL_INK, LIGHT_CELL_INK = "#0b0c0e", "#ffffff"  # numbers printed on a cell keep their colour in a dark theme
 BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
+WINE, OLIVE, INDIGO, BROWN = "#882255", "#8a8a1e", "#5b4bb5", "#8c5a2b"  # from the seventh arm on
 
 _THEME = {  # every colour that changes in a dark theme, and the variable of `page.css` that says to what
     INK: "ink", MUTED: "muted", GRID: "grid", PANEL: "panel", BLUE: "blue", VERMILLION: "vermillion", GREEN: "green",
-    PURPLE: "purple", ORANGE: "orange", SKY: "sky",
+    PURPLE: "purple", ORANGE: "orange", SKY: "sky", WINE: "wine", OLIVE: "olive", INDIGO: "indigo", BROWN: "brown",
 }  # fmt: skip
 _METHODS: list[tuple[str, Any, str]] = [  # colour, dash, marker
     (BLUE, "-", "o"), (VERMILLION, (0, (6, 1.5)), "s"), (GREEN, (0, (5, 1.5, 1, 1.5)), "^"), (PURPLE, (0, (3, 1)), "D"),
-    (ORANGE, (0, (8, 1, 1, 1, 1, 1)), "v"), (SKY, (0, (2, 1)), "P"),
+    (ORANGE, (0, (8, 1, 1, 1, 1, 1)), "v"), (SKY, (0, (2, 1)), "P"), (WINE, (0, (9, 1.5)), "X"),
+    (OLIVE, (0, (1, 0.7)), "<"), (INDIGO, (0, (4, 1, 1, 1, 1, 1)), ">"), (BROWN, (0, (7, 2, 2, 2)), "p"),
 ]  # fmt: skip
 _BASELINES: dict[bool, list[tuple[str, Any, str]]] = {  # those of further runs by turns
     True: [(MUTED, (0, (4, 2)), "p"), (MUTED, (0, (9, 2)), "h"), (MUTED, (0, (2, 2)), "8")],  # learning alone
@@ -126,7 +131,7 @@ class Drawing:
 
 
 def styles(of: Sequence[Entry]) -> list[Style]:
-    """One style per arm: colours for methods, greys for baselines; after six methods colours recur, dashes do not."""
+    """One style per arm: colours for methods, greys for baselines; after ten methods colours recur, dashes do not."""
     found, seen = [], {"method": 0, "alone": 0, "other": 0}
     for entry in of:
         alone = entry.arm.name == LOCAL_ONLY
@@ -182,8 +187,13 @@ def bare_axes(figure: Figure, width: float, height: float) -> Axes:
     return axes
 
 
-def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
-    """A legend above the axes, in two columns where the labels are short."""
+def legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], ends: Sequence[float] | None = None) -> None:
+    """A legend above the axes, in two columns where the labels are short; beside, by `ends`, if given."""
+    if ends is not None:
+        order = sorted(range(len(labels)), key=lambda i: -ends[i] if math.isfinite(ends[i]) else math.inf)
+        keys, names = [handles[i] for i in order], [labels[i] for i in order]
+        figure.legend(keys, names, loc="outside right center", labelspacing=0.7, borderaxespad=0.2)
+        return
     columns = 1 if any(len(label) > 18 for label in labels) else 2
     figure.legend(handles, labels, loc="outside upper left", ncols=columns, columnspacing=1.2, borderaxespad=0.2)
 

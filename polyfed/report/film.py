@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from polyfed.checks import in_range, one_of
+from polyfed.environments import Environment
 from polyfed.errors import DamagedError, MissingExtraError
 from polyfed.evaluation.trace import trace_episode
 from polyfed.recipes import arms
@@ -53,6 +54,8 @@ def film(
 
     experiment, seeds = store.read_experiment(store.read_record(run))
     methods = arms(experiment)
+    if not isinstance(experiment.environment, Environment):
+        raise ValueError(f"{run} was trained on samples, which no film can show: film a run in an environment.")
     arm = arm or experiment.method
     one_of("--arm", arm, methods)
     in_range("--client", client, 0, experiment.num_clients - 1)
@@ -63,9 +66,8 @@ def film(
         "global" if policy == "global" and not simulation.personal else f"client-{0 if experiment.pooled else client}"
     )
     agent, state = _learned(run / "arms" / arm, simulation, f"seed-{seed}/{name}")
-    params = jax.tree.map(
-        lambda x: x[client], experiment.variation.params(experiment.environment, experiment.num_clients)
-    )
+    variation: Any = experiment.variation  # of environments, as `experiment.check` has seen
+    params = jax.tree.map(lambda x: x[client], variation.params(experiment.environment, experiment.num_clients))
     act = lambda observation: agent.policy(state, observation)  # noqa: E731
     states, total, steps = trace_episode(experiment.environment, act, params, jax.random.key(start))
     frames = [Image.fromarray(frame) for frame in render(experiment.environment, params, states)]

@@ -16,6 +16,7 @@ from polyfed.report.verdict import average_difference, gains, worst_case_differe
 
 ROW = 15  # px between two arms of one client
 MOST = 24  # clients shown; of more, evenly spaced ones
+FEW_ARMS = 8  # of more arms, only the average and the worst client are shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +42,7 @@ def gain_over_learning_alone(of: Sequence[Entry], styles: Sequence[Style], name:
     first = pairs[0][0]
     rows = [
         (environment_label(first.run, first.arm, first.client_columns[i]), [gain[i] for gain in found])
-        for i in thin(len(first.client_columns), MOST)
+        for i in (thin(len(first.client_columns), MOST) if len(of) <= FEW_ARMS else [])
     ]
     rows.append(("average over clients", [average_difference(entry, alone) for entry, _, alone in pairs]))
     rows.append(("worst client", [worst_case_difference(entry, alone) for entry, _, alone in pairs]))
@@ -58,14 +59,14 @@ def gain_over_learning_alone(of: Sequence[Entry], styles: Sequence[Style], name:
         axes.axvline(0, color=INK, linewidth=1)
         for place, text in names:
             _row_label(axes, place, text)
-        axes.set_xlabel("return over learning alone")
+        axes.set_xlabel(f"{first.measure.difference_axis} over learning alone")
         figures.legend(figure, [_key(axes, style) for _, style, _ in pairs], labels)
-        described = "; ".join(f"{row}: {_list(labels, estimates)}" for row, estimates in rows)
+        described = "; ".join(f"{row}: {_list(first, labels, estimates)}" for row, estimates in rows)
         return figures.finish(figure, name, f"Gain over learning alone: {first.run.name}", described + ".")
 
 
-def _list(labels: Sequence[str], estimates: Sequence[Estimate]) -> str:
-    return ", ".join(f"{a} {wording.estimate(e, sign=True)}" for a, e in zip(labels, estimates, strict=True))
+def _list(entry: Entry, labels: Sequence[str], estimates: Sequence[Estimate]) -> str:
+    return ", ".join(f"{a} {entry.measure.difference(e)}" for a, e in zip(labels, estimates, strict=True))
 
 
 def average_and_worst(of: Sequence[Entry], styles: Sequence[Style]) -> Drawing:
@@ -79,13 +80,12 @@ def average_and_worst(of: Sequence[Entry], styles: Sequence[Style]) -> Drawing:
         axes = _rows(figure, points, y)
         for place, text in names:
             _row_label(axes, place, text)
-        axes.set_xlabel("return")
+        axes.set_xlabel(of[0].measure.axis)
         neutral = Style(MUTED, "-", "o")
         keys = [_key(axes, neutral), _key(axes, neutral, hollow=True)]
         figures.legend(figure, keys, ["average", "worst client"])
         described = "; ".join(
-            f"{e.label}: average {wording.estimate(e.average)}, worst client {wording.estimate(e.worst_case)}"
-            for e in of
+            f"{e.label}: average {e.measure.level(e.average)}, worst client {e.measure.level(e.worst_case)}" for e in of
         )
         return figures.finish(figure, "average-and-worst", "Worst client beside average", described + ".")
 

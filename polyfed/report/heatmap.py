@@ -12,6 +12,7 @@ from polyfed.evaluation import statistics
 from polyfed.report import figures, wording
 from polyfed.report.arms import Entry
 from polyfed.report.figures import DARK_CELL_INK, GRID, INK, LIGHT_CELL_INK, MUTED, WIDTH, Drawing
+from polyfed.report.measure import ACCURACY
 
 ROW = 20  # px
 GAP = 8  # px between arms
@@ -36,7 +37,7 @@ class _Layout:
 
 
 def matrix(of: Sequence[Entry], name: str) -> Drawing:
-    """Final return of every policy in every environment: rows are policies, columns environments.
+    """Final score of every policy in every environment: rows are policies, columns environments.
 
     Below the columns stand the physical values of each environment. Outlined, in an arm with several policies: the
     one that the client of that column would use.
@@ -54,10 +55,10 @@ def matrix(of: Sequence[Entry], name: str) -> Drawing:
     height = float(tops[-1]) + figures.LINE * len(facts) + 8
     numbers = np.concatenate([v.ravel() for v in values])
     low, high = _range(numbers)
-    decimals = 0 if high - low >= 20 else 1 if high - low >= 2 else 2
+    decimals = max(of[0].measure.least_decimals, 0 if high - low >= 20 else 1 if high - low >= 2 else 2)
     with figures.canvas(height, layout.width, constrained=False) as figure:
         axes = figures.bare_axes(figure, layout.width, height)
-        _columns(axes, layout, environments)
+        _columns(axes, layout, environments, of[0].measure.held_out)
         for entry, shown, found, top in zip(of, rows, values, tops, strict=False):
             first = float(top) + _head(entry)
             _row_names(axes, layout, entry, shown, first)
@@ -65,7 +66,12 @@ def matrix(of: Sequence[Entry], name: str) -> Drawing:
             _outline_own(axes, layout, entry, shown, first)
         for line, (label, row) in enumerate(facts):
             _fact(axes, layout, label, row, float(tops[-1]) + (line + 0.6) * figures.LINE)
-        return figures.finish(figure, name, f"Policy × environment: {run.name}", _describe(of, values))
+        return figures.finish(figure, name, f"{title(of[0])}: {run.name}", _describe(of, values))
+
+
+def title(entry: Entry) -> str:
+    """What the matrix shows: policies in environments, or models on test sets."""
+    return f"{entry.measure.policy.capitalize()} × {entry.measure.world}"
 
 
 def thin(number: int, most: int) -> list[int]:
@@ -112,19 +118,29 @@ def _range(values: np.ndarray) -> tuple[float, float]:
     return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
 
 
-def _columns(axes: Any, layout: _Layout, environments: Sequence[str]) -> None:
+def _columns(axes: Any, layout: _Layout, environments: Sequence[str], held_out: str) -> None:
     """The head: `clients 0 1 2 | held-out 0 1`, with a rule under each group."""
     groups = {"held-out": [], "clients": []}  # type: dict[str, list[int]]
     for place, column in enumerate(layout.columns):
         name = wording.clean(environments[column])
         groups["held-out" if name.startswith("held-out") else "clients"].append(place)
         short = name.removeprefix("client-").removeprefix("held-out-")
+        if held_out == ACCURACY.held_out and name == "held-out-0" == environments[-1]:
+            short = ""  # the one common test set needs no number
         size = 10 if len(short) * 6 < layout.cell else 7
         axes.text(layout.x(place + 0.5), 35, short[:12], fontsize=size, color=MUTED, ha="center", va="baseline")
-    for title, places in groups.items():
+    for group, places in groups.items():
         if places:
             left, right = layout.x(places[0]) + 2, layout.x(places[-1] + 1) - 2
-            axes.text((left + right) / 2, 14, title, fontsize=10, color=INK, ha="center", va="baseline")
+            axes.text(
+                (left + right) / 2,
+                14,
+                held_out if group == "held-out" else group,
+                fontsize=10,
+                color=INK,
+                ha="center",
+                va="baseline",
+            )
             axes.plot([left, right], [20, 20], color=GRID, linewidth=1)
 
 
@@ -177,5 +193,8 @@ def _describe(of: Sequence[Entry], values: list[np.ndarray]) -> str:
     parts = []
     for entry, found in zip(of, values, strict=True):
         low, high = _range(found)
-        parts.append(f"{entry.arm.name}: {len(entry.arm.policies)} policies, returns from {low:.4g} to {high:.4g}")
-    return f"Heat map of the final return in {len(of[0].arm.environments)} environments. " + "; ".join(parts) + "."
+        parts.append(
+            f"{entry.arm.name}: {len(entry.arm.policies)} policies, {entry.measure.plural} from {low:.4g} to {high:.4g}"
+        )
+    measure, number = of[0].measure, len(of[0].arm.environments)
+    return f"Heat map of the final {measure.axis} in {wording.count(number, measure.world)}. " + "; ".join(parts) + "."

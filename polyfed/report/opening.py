@@ -25,7 +25,7 @@ def _verdict(story: Story, run: list[Entry]) -> str:
     parts = [heading(story, run), f'<p class="headline">{whole}</p>']
     if found.findings:
         how = f"with 95 % intervals, paired over {num_seeds} seeds" if num_seeds > 1 else "of one seed"
-        parts.append(lead(f"Differences in final return {how}."))
+        parts.append(lead(f"Differences in final {run[0].measure.name}{run[0].measure.differences} {how}."))
         parts.append('<dl class="findings">')
         for pair, clauses in found.findings:
             parts.append(f"<dt>{escape(pair)}</dt>")
@@ -44,12 +44,12 @@ def tiles(run: list[Entry]) -> str:
     alone = first.baseline(LOCAL_ONLY)
     shown = [_clients_helped(first, alone)] if alone is not None else []
     for title, ours, theirs in (
-        ("Average return", first.average, alone.average if alone is not None else None),
+        (f"Average {first.measure.name}", first.average, alone.average if alone is not None else None),
         ("Worst client", first.worst_case, alone.worst_case if alone is not None else None),
     ):
-        value, _, rest = wording.estimate(ours).partition(" [")
+        value, _, rest = first.measure.level(ours).partition(" [")
         note = first.arm.name + (f" [{rest}" if rest else "")
-        shown.append((title, value, note + (f"\nalone {wording.estimate(theirs)}" if theirs is not None else "")))
+        shown.append((title, value, note + (f"\nalone {first.measure.level(theirs)}" if theirs is not None else "")))
     seconds, compiling = (sum(getattr(entry.arm, key) for entry in run) for key in ("seconds", "compile_seconds"))
     rounds = wording.count(int(first.arm.rounds[-1]), "round")
     shown += [

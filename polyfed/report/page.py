@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import os
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from polyfed.report import wording
 from polyfed.report.arms import entries
 from polyfed.report.blocks import Section, Story
 from polyfed.report.figures import Drawing
+from polyfed.report.measure import RETURN
 from polyfed.report.sections import SECTIONS
 from polyfed.report.tables import escape
 
@@ -32,7 +34,7 @@ def write_report(runs: Sequence[RunResult], path: Path, figures: Path | None = N
 
     Raises:
       ImportError: matplotlib is not installed.
-      ValueError: There is nothing to report.
+      ValueError: There is nothing to report, or runs measure different things.
 
     >>> import numpy as np
     >>> from polyfed.evaluation.results import ArmResult
@@ -49,6 +51,11 @@ def write_report(runs: Sequence[RunResult], path: Path, figures: Path | None = N
         raise ValueError(
             "There is nothing to report: no run with a finished arm was given. Name at least one run folder."
         )
+    if len(measures := dict.fromkeys(run.measure for run in runs if run.arms)) > 1:
+        raise ValueError(
+            f"The runs measure {wording.listing([*measures])}, which cannot stand on one axis: "
+            "write a report for each kind."
+        )
     path = Path(path)
     folder = path.with_name(f"{path.stem}-figures") if figures is None else Path(figures)
     story = Story.of(entries([run for run in runs if run.arms]))
@@ -64,7 +71,8 @@ def _page(story: Story, sections: Sequence[Section]) -> str:
     title = runs[0].title or runs[0].name if len(runs) == 1 else f"{len(runs)} runs compared"
     style = importlib.resources.files("polyfed.report").joinpath("page.css").read_text(encoding="utf-8")
     links = "".join(f'<li><a href="#{s.anchor}">{s.title}</a></li>' for s in sections if s.anchor != "verdict")
-    body = "".join(_section(section) for section in sections).replace("95 %", "95\u00a0%")
+    body = "".join(_section(section) for section in sections)
+    body = re.sub(r"(?<=\d) %", "\u00a0%", body)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -104,9 +112,10 @@ def _eyebrow(story: Story) -> str:
     for run in story.by_run:
         first = run[0]
         held_out = len(first.held_out_columns)
+        judge = f"{held_out} held-out" if first.measure == RETURN else wording.count(held_out, first.measure.held_out)
         facts.append(
             f"{escape(first.run_label)} · {wording.count(len(first.client_columns), 'client')}"
-            + (f" and {held_out} held-out" if held_out else "")
+            + (f" and {judge}" if held_out else "")
             + f" · {wording.count(first.num_seeds, 'seed')}"
         )
         if created := first.run.record.get("created"):

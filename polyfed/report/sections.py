@@ -6,10 +6,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from polyfed.report import curves, forest, heatmap, tables
-from polyfed.report.blocks import Section, Story, beside, gallery, heading, lead, slugs
+from polyfed.report import forest, heatmap, tables
+from polyfed.report.blocks import Section, Story, beside, gallery, heading, lead
+from polyfed.report.fusion import fusion_section
+from polyfed.report.learning import curves_section
+from polyfed.report.measure import RETURN
 from polyfed.report.opening import verdict_section
+from polyfed.report.split import split_section
 from polyfed.report.tables import escape
+from polyfed.report.targets import target_section
 
 
 def summary_section(story: Story) -> Section:
@@ -23,35 +28,23 @@ def summary_section(story: Story) -> Section:
     body = lead(text) + tables.summary(story.entries)
     if duel := tables.head_to_head(story.entries):
         text = (
-            "Differences paired by seed. The last column is the chance that a run of the first beats a run of the "
-            "second on the same client; 0.50 is a draw."
+            f"Differences{story.entries[0].measure.differences} paired by seed. The last column is the chance that a "
+            "run of the first beats a run of the second on the same client; 0.50 is a draw."
         )
         body += "<h3>Head to head</h3>" + lead(text) + duel
     return Section("summary", "Summary", body)
 
 
-def curves_section(story: Story) -> Section:
-    """Average and worst client against steps and against bytes."""
-    looks = story.looks(story.entries)
-    drawings = tuple(
-        curves.learning_curve(story.entries, looks, who, axis)
-        for axis in ("steps", "bytes")
-        for who in ("average", "worst")
-    )
-    text = (
-        "Greedy return on the clients’ own environments; bands are 95 % intervals over seeds. Against bytes, an arm "
-        "that sends nothing is a level line at its final value."
-    )
-    return Section("curves", "Learning curves", lead(text) + gallery(drawings), drawings)
-
-
 def matrix_section(story: Story) -> Section:
     """Which policy is worth what in which environment."""
+    measure, facts = story.entries[0].measure, any(entry.run.worlds for entry in story.entries)
+    unit = f"{measure.unit}, " if measure.unit else ""
+    where = "in each environment" if measure == RETURN else "on each test set"
+    below = f"Below stands what makes each {measure.world} different; o" if facts else "O"
     body = lead(
-        "Final return (interquartile mean over seeds) of each policy, one per row, in each environment, one per "
-        "column. Darker is higher, and all arms of a run share one scale. A row with an arm’s name is its only policy. "
-        "Below stands what makes each environment different; outlined in orange is the policy that a column’s client "
-        "would use."
+        f"Final {measure.name} ({unit}interquartile mean over seeds) of each {measure.policy}, one per row, {where}, "
+        "one per column. Darker is higher, and all arms of a run share one scale. A row with an arm’s name is its only "
+        f"{measure.policy}. {below}utlined in orange is the {measure.policy} that a column’s client would use."
     )
     drawings = [heatmap.matrix(r, name) for r, name in zip(story.by_run, story.file_names("matrix"), strict=True)]
     most = max(max(len(e.arm.environments), len(e.arm.policies)) for e in story.entries)
@@ -61,7 +54,7 @@ def matrix_section(story: Story) -> Section:
         body += "".join(heading(story, run) + gallery([d]) for run, d in zip(story.by_run, drawings, strict=True))
     else:
         body = beside(body, drawings[0])
-    return Section("matrix", "Policy × environment", body, tuple(drawings))
+    return Section("matrix", heatmap.title(story.entries[0]), body, tuple(drawings))
 
 
 def worst_section(story: Story) -> Section:
@@ -73,38 +66,30 @@ def worst_section(story: Story) -> Section:
 
 def gains_section(story: Story) -> Section | None:
     """Did federation help? Per client, with an interval."""
+    measure = story.entries[0].measure
+    unit = f",{measure.differences}" if measure.differences else ""
     text = lead(
-        "Final return minus that of the same client learning alone with the same seed. An interval that crosses the "
-        "line at zero shows no difference; ▲ and ▼ mark those that do, given enough seeds."
+        f"Final {measure.name} minus that of the same client learning alone with the same seed{unit}. "
+        "An interval that crosses the line at zero shows no difference; ▲ and ▼ mark those that do, given enough seeds."
     )
     most = max(len(entry.client_columns) for entry in story.entries)
-    if most > forest.MOST:
+    if max(len(run) for run in story.by_run) > forest.FEW_ARMS:
+        text += lead(
+            "With so many arms the figure shows the average and the worst client; the table shows every client."
+        )
+    elif most > forest.MOST:
         text += lead(f"Of {most} clients, the figure shows {forest.MOST}, evenly spaced.")
     body, drawings = "", []
     for run, name in zip(story.by_run, story.file_names("gains"), strict=True):
         drawing = forest.gain_over_learning_alone(run, story.looks(run), name)
         if drawing is not None:
-            body += beside((heading(story, run) if story.several else text) + tables.gain_table(run), drawing)
+            words, table = heading(story, run) if story.several else text, tables.gain_table(run)
+            crowd = len(run) > forest.FEW_ARMS  # a table so wide stands below
+            body += beside(words, drawing) + table if crowd else beside(words + table, drawing)
             drawings.append(drawing)
     if not drawings:
         return None
     return Section("gains", "Gain per client", (text if story.several else "") + body, tuple(drawings))
-
-
-def displacement_section(story: Story) -> Section | None:
-    """How far the barycenter moved weights."""
-    names = slugs(entry.label for entry in story.entries)
-    found = [curves.displacement(e, f"displacement-{name}") for e, name in zip(story.entries, names, strict=True)]
-    drawings = tuple(drawing for drawing in found if drawing is not None)
-    if not drawings:
-        return None
-    text = (
-        "A bin is one weight’s place in its layer or row, along which the barycenter moves weight: up to 1 bin "
-        "(dotted) every weight is merged with its counterparts at the other clients, as in an average; beyond, weights "
-        "of different connections are mixed."
-    )
-    body = beside(lead(text), drawings[0]) if len(drawings) == 1 else lead(text) + gallery(drawings)
-    return Section("displacement", "Displacement of the barycenter", body, drawings)
 
 
 def communication_section(story: Story) -> Section:
@@ -120,6 +105,7 @@ def communication_section(story: Story) -> Section:
 
 def notes_section(story: Story) -> Section:
     """What the numbers mean, and what they do not."""
+    measure = story.entries[0].measure
     trained = int(np.sum(np.asarray(story.entries[0].arm.rounds) > 0))
     window = -(-trained // 4)
     counts = "; ".join(f"{escape(run[0].run_label)} {run[0].num_seeds}" for run in story.by_run)
@@ -130,16 +116,20 @@ def notes_section(story: Story) -> Section:
         else f"Seeds: {counts}. Evaluated before training only.",
         "Levels: interquartile mean, which leaves out the lowest and the highest quarter of all scores (the worst "
         "client has a column of its own), with a 95 % stratified bootstrap percentile interval (Agarwal et al. 2021). "
-        "Seeds are resampled within each environment, as is usual; since the environments of a seed share one "
+        f"Seeds are resampled within each {measure.world}, as is usual; since the {measure.world}s of a seed share one "
         "federation, the intervals of averages can be too narrow, and no sentence of the verdict rests on them.",
         "Differences: paired by seed, whole seeds resampled, percentile interval expanded for few seeds (Hesterberg "
         "2015); that of averages is of the plain mean over clients. “Helped”, “hurt”, “better” and “worse” are said "
         "only if the interval excludes zero and there are at least 5 seeds. Each interval is 95 % on its own, not for "
         "all comparisons together.",
-        "Worst client: the lowest return among clients in each seed, then the interquartile mean over seeds. It may be "
-        "another client in another seed.",
+        f"Worst client: the lowest {measure.name} among clients in each seed, then the interquartile mean over seeds. "
+        "It may be another client in another seed.",
         "A return is that of the greedy policy on fixed evaluation seeds. Held-out environments are in no average here "
-        "but their own; for arms with personal policies they show the mean over clients’ policies.",
+        "but their own; for arms with personal policies they show the mean over clients’ policies."
+        if measure == RETURN
+        else f"An {measure.name} is the share of samples that a model classifies as labelled. A client is judged on "
+        "unseen samples with its own label proportions; the test set is common to all, in no average here but its own, "
+        "and for arms with personal models it shows the mean over clients’ models.",
     ]
     body = '<ul class="notes">' + "".join(f"<li>{note}</li>" for note in notes) + "</ul>"
     return Section("notes", "How to read the numbers", body)
@@ -173,11 +163,13 @@ def again_section(story: Story) -> Section | None:
 SECTIONS: tuple[Callable[[Story], Section | None], ...] = (
     verdict_section,
     summary_section,
+    target_section,
     curves_section,
+    split_section,
     matrix_section,
     worst_section,
     gains_section,
-    displacement_section,
+    fusion_section,
     communication_section,
     notes_section,
     settings_section,

@@ -24,10 +24,11 @@ def summary(runs: Sequence[RunResult]) -> str:
 
 
 def _table(of: Sequence[Entry]) -> str:
-    rows = [("", "average return", "worst client", "held out")]
+    measure = of[0].measure
+    rows = [("", f"average {measure.name}", "worst client", measure.held_out.replace("-", " "))]
     for entry in of:
-        held_out = wording.MISSING if entry.held_out is None else wording.estimate(entry.held_out)
-        rows.append((entry.label, wording.estimate(entry.average), wording.estimate(entry.worst_case), held_out))
+        held_out = wording.MISSING if entry.held_out is None else measure.level(entry.held_out)
+        rows.append((entry.label, measure.level(entry.average), measure.level(entry.worst_case), held_out))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

@@ -34,7 +34,7 @@ def unbroken(text: str) -> str:
     >>> unbroken("client-2: +31 [12, 50]")
     '<span class="nb">client-2:</span> <span class="nb">+31 [12, 50]</span>'
     """
-    estimate, name, value = r"[+−]?[\d.\u202f]*\d \[[^\]]*\]|\[[^\]]*\]", r"[\w-]+-\d+:?", r"[\d.]+ [^\s\d]+[,)]"
+    estimate, name, value = r"[+−]?[\d.\u202f]*\d (?:% )?\[[^\]]*\]|\[[^\]]*\]", r"[\w-]+-\d+:?", r"[\d.]+ [^\s\d]+[,)]"
     return re.sub(f"({estimate}|{name}|{value})", r'<span class="nb">\1</span>', escape(text))
 
 
@@ -81,7 +81,8 @@ def summary(of: Sequence[Entry]) -> str:
         [entry.held_out for entry in of],
         [entry.early_average for entry in of],
     ]
-    decimals = [wording.places(found for found in column if found is not None) for column in columns]
+    measure = of[0].measure
+    decimals = [measure.places(found for found in column if found is not None) for column in columns]
     rows = []
     for i, entry in enumerate(of):
         arm = entry.arm
@@ -90,7 +91,8 @@ def summary(of: Sequence[Entry]) -> str:
             f'{wording.duration(arm.seconds)} <span class="interval">+ {wording.duration(arm.compile_seconds)}</span>'
         )
         rows.append([arm_name(entry), *cells, wording.byte_count(float(arm.bytes[-1])), seconds])
-    head = ["Arm", "Average", "Worst client", "Held-out", "Early average", "On the wire", "Run + compile"]
+    scores = ["Average", "Worst client", measure.held_out.capitalize(), "Early average"]
+    head = ["Arm", *map(measure.column, scores), "On the wire", "Run + compile"]
     return table("Summary of all arms", head, rows)
 
 
@@ -101,18 +103,19 @@ def gain_table(of: Sequence[Entry]) -> str:
         return ""
     first, found = pairs[0][0], [gains(entry, alone) for entry, alone in pairs]
     rows = [
-        [unbroken(environment_label(first.run, first.arm, column)), *(_judged(gain[i]) for gain in found)]
+        [unbroken(environment_label(first.run, first.arm, column)), *(_judged(gain[i], first) for gain in found)]
         for i, column in enumerate(first.client_columns)
     ]
-    rows.append(["Average over clients", *(_judged(average_difference(*pair)) for pair in pairs)])
-    rows.append(["Worst client", *(_judged(worst_case_difference(*pair)) for pair in pairs)])
+    rows.append(["Average over clients", *(_judged(average_difference(*pair), first) for pair in pairs)])
+    rows.append(["Worst client", *(_judged(worst_case_difference(*pair), first) for pair in pairs)])
     return table("Gain over learning alone", ["Client", *(escape(entry.arm.name) for entry, _ in pairs)], rows)
 
 
-def _judged(gain: Estimate) -> str:
+def _judged(gain: Estimate, entry: Entry) -> str:
     sign = {"helped": "▲ ", "hurt": "▼ "}.get(outcome(gain), "")
     spoken = {"helped": "helped: ", "hurt": "hurt: "}.get(outcome(gain), "")
-    return f'<span aria-hidden="true">{sign}</span><span class="unseen">{spoken}</span>{interval(gain, sign=True)}'
+    shown = interval(gain, entry.measure.places([gain]), sign=True)
+    return f'<span aria-hidden="true">{sign}</span><span class="unseen">{spoken}</span>{shown}'
 
 
 def head_to_head(of: Sequence[Entry]) -> str:
@@ -128,8 +131,8 @@ def head_to_head(of: Sequence[Entry]) -> str:
         rows.append(
             [
                 f"{escape(first.label)} against {escape(other.label)}",
-                _judged(average_difference(first, other)),
-                _judged(worst_case_difference(first, other)),
+                _judged(average_difference(first, other), first),
+                _judged(worst_case_difference(first, other), first),
                 interval(better, 2),
             ]
         )

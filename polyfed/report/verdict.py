@@ -12,10 +12,13 @@ from polyfed.evaluation import statistics
 from polyfed.evaluation.statistics import FEW_SEEDS, Estimate
 from polyfed.report import wording
 from polyfed.report.arms import LOCAL_ONLY, POOLED, Entry, environment_label, methods
+from polyfed.report.measure import ACCURACY
 
+_POOLED = (" (one agent that may use everyone’s world)", " (one model trained on everyone’s data)")  # accuracy: last
 HELPED, HURT, UNDECIDED, UNKNOWN = "helped", "hurt", "undecided", "unknown"
 
 
+MANY = 4  # methods; of more, all but the first are summed up
 Finding = tuple[str, tuple[tuple[str, str], ...]]
 
 
@@ -52,7 +55,7 @@ def outcome(gain: Estimate) -> str:
 
 
 def gains(entry: Entry, baseline: Entry) -> Estimate:
-    """`[C]`: per client, the final return of one arm minus that of another, paired by seed."""
+    """`[C]`: per client, the final score of one arm minus that of another, paired by seed."""
     return statistics.paired_difference(entry.final.T, baseline.final.T)
 
 
@@ -62,7 +65,7 @@ def average_difference(entry: Entry, baseline: Entry) -> Estimate:
 
 
 def worst_case_difference(entry: Entry, baseline: Entry) -> Estimate:
-    """Difference of the worst client's return, paired by seed."""
+    """Difference of the worst client's score, paired by seed."""
     return statistics.paired_difference(entry.final.min(axis=1), baseline.final.min(axis=1))
 
 
@@ -79,7 +82,7 @@ def shortfall(num_seeds: int) -> str:
     return f"no difference that {num_seeds} seeds can show"
 
 
-def headline(label: str, outcomes: Sequence[str], num_seeds: int) -> str:
+def headline(label: str, outcomes: Sequence[str], num_seeds: int, scores: str = "returns") -> str:
     """One sentence: how many clients a federated arm helped and hurt.
 
     >>> headline("fedwb", ["helped", "undecided", "helped"], 5)
@@ -94,7 +97,7 @@ def headline(label: str, outcomes: Sequence[str], num_seeds: int) -> str:
     if num_seeds < FEW_SEEDS:
         return f"{num_seeds} seeds are too few to show whether federation ({label}) helped."
     if unknown == total:
-        return f"Whether federation ({label}) helped cannot be said: its returns are not numbers."
+        return f"Whether federation ({label}) helped cannot be said: its {scores} are not numbers."
     if undecided == total:
         return f"{num_seeds} seeds cannot show that federation ({label}) helped or hurt any client."
     text = f"Federation ({label}) "
@@ -106,7 +109,7 @@ def headline(label: str, outcomes: Sequence[str], num_seeds: int) -> str:
         text += "neither helped nor hurt a client for sure"
     others = "the other " + ("one" if undecided == 1 else str(undecided)) if helped or hurt else str(undecided)
     text += f"; {num_seeds} seeds cannot show a difference for {others}" if undecided else ""
-    text += f"; for {wording.count(unknown, 'client')} the returns are not numbers" if unknown else ""
+    text += f"; for {wording.count(unknown, 'client')} the {scores} are not numbers" if unknown else ""
     return text + "."
 
 
@@ -132,13 +135,17 @@ def verdict(of: Sequence[Entry]) -> Verdict:
         head = f"This run has no {LOCAL_ONLY} arm: it cannot say whether federation helped."
     else:
         found = gains(first, alone)
-        head = headline(first.arm.name, [outcome(gain) for gain in _each(found)], first.num_seeds)
-        for entry in federated:
+        head = headline(first.arm.name, [outcome(gain) for gain in _each(found)], first.num_seeds, first.measure.plural)
+        for entry in federated if len(federated) <= MANY else [first]:
             if (own_alone := entry.baseline(LOCAL_ONLY)) is not None:
                 findings.append(_against_learning_alone(entry, own_alone))
     if (pooled := first.baseline(POOLED)) is not None:
-        findings.append(_head_to_head(first, pooled, note=" (one agent that may use everyone’s world)"))
-    findings += [_head_to_head(first, other) for other in federated[1:] if other.num_seeds == first.num_seeds]
+        findings.append(_head_to_head(first, pooled, note=_POOLED[first.measure.name == ACCURACY.name]))
+    rivals = [other for other in federated[1:] if other.num_seeds == first.num_seeds]
+    if len(federated) <= MANY:
+        findings += [_head_to_head(first, other) for other in rivals]
+    else:
+        findings += _summed_up(first, federated[1:], rivals)
     return Verdict(wording.clean(head), tuple(findings), tuple(_cautions(first, alone is not None)))
 
 
@@ -150,7 +157,7 @@ def _against_learning_alone(entry: Entry, alone: Entry) -> Finding:
     by_outcome: dict[str, list[str]] = {}
     for column, gain in zip(entry.client_columns, _each(gains(entry, alone)), strict=True):
         name = environment_label(entry.run, entry.arm, column)
-        by_outcome.setdefault(outcome(gain), []).append(f"{name}: {wording.estimate(gain, sign=True)}")
+        by_outcome.setdefault(outcome(gain), []).append(f"{name}: {entry.measure.difference(gain)}")
     few = entry.num_seeds < FEW_SEEDS
     openings = {
         HELPED: "helped ",
@@ -162,7 +169,7 @@ def _against_learning_alone(entry: Entry, alone: Entry) -> Finding:
         (key, opening + wording.listing(by_outcome[key], 4)) for key, opening in openings.items() if key in by_outcome
     ]
     average, worst = average_difference(entry, alone), worst_case_difference(entry, alone)
-    average_text, worst_text = (wording.estimate(found, sign=True) for found in (average, worst))
+    average_text, worst_text = (entry.measure.difference(found) for found in (average, worst))
     clauses.append(("", f"average over clients {average_text}, worst client {worst_text}"))
     return f"{wording.clean(entry.arm.name)} against learning alone", tuple(clauses)
 
@@ -180,12 +187,46 @@ def _head_to_head(entry: Entry, other: Entry, note: str = "") -> Finding:
             UNDECIDED: shortfall(entry.num_seeds),
             UNKNOWN: "not a number",
         }[outcome(found)]
-        compared.append((outcome(found), says, f"{title} {wording.estimate(found, sign=True)}"))
+        compared.append((outcome(found), says, f"{title} {entry.measure.difference(found)}"))
     if compared[0][1] == compared[1][1]:
         clauses = [(compared[0][0], f"{compared[0][1]}: {compared[0][2]}, {compared[1][2]}")]
     else:
         clauses = [(result, f"{says}: {numbers}") for result, says, numbers in compared]
     return f"{name} against {wording.clean(other.arm.name)}{note}", tuple(clauses)
+
+
+def _summed_up(first: Entry, others: Sequence[Entry], rivals: Sequence[Entry]) -> list[Finding]:
+    """Many methods in few sentences: each against learning alone, then the first against each, by outcome."""
+    name, findings = wording.clean(first.arm.name), []
+    alone = [(other, baseline) for other in others if (baseline := other.baseline(LOCAL_ONLY)) is not None]
+    if alone:
+        found = [(other, average_difference(other, baseline)) for other, baseline in alone]
+        title = f"The other {wording.count(len(alone), 'method')} against learning alone, average over clients"
+        findings.append((title, _by_outcome(found, "better:", "worse:")))
+    if rivals:
+        found = [(other, average_difference(first, other)) for other in rivals]
+        title = f"{name} against the other {wording.count(len(rivals), 'method')}, average over clients"
+        findings.append((title, _by_outcome(found, f"{name} is better than", f"{name} is worse than")))
+    return findings
+
+
+def _by_outcome(found: Sequence[tuple[Entry, Estimate]], better: str, worse: str) -> tuple[tuple[str, str], ...]:
+    openings = {
+        HELPED: better,
+        HURT: worse,
+        UNDECIDED: shortfall(found[0][0].num_seeds) + ":",
+        UNKNOWN: "not a number:",
+    }
+    clauses = []
+    for result, opening in openings.items():
+        said = [
+            f"{wording.clean(entry.arm.name)} {entry.measure.difference(gain)}"
+            for entry, gain in found
+            if outcome(gain) == result
+        ]
+        if said:
+            clauses.append((result, f"{opening} {wording.listing(said, 12)}"))
+    return tuple(clauses)
 
 
 def _cautions(first: Entry, has_baseline: bool) -> list[str]:
@@ -204,6 +245,7 @@ def _cautions(first: Entry, has_baseline: bool) -> list[str]:
         )
     if not np.isfinite(first.final).all():
         cautions.append(
-            "Some returns are not finite numbers; every figure that rests on them is left out, not repaired."
+            f"Some {first.measure.plural} are not finite numbers; every figure that rests on them is left out, not "
+            "repaired."
         )
     return cautions

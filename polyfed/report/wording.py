@@ -49,7 +49,7 @@ def number(value: float, decimals: int, sign: bool = False) -> str:
     return (MINUS if value < 0 else "+" if sign else "") + text
 
 
-def estimate(found: Estimate, decimals: int | None = None, sign: bool = False) -> str:
+def estimate(found: Estimate, decimals: int | None = None, sign: bool = False, unit: str = "") -> str:
     """An estimate and its interval; the value alone with a single seed.
 
     A bound that is not zero is never rounded to zero, lest a claim and its interval disagree.
@@ -58,16 +58,19 @@ def estimate(found: Estimate, decimals: int | None = None, sign: bool = False) -
     '+31 [12, 50]'
     >>> estimate(_example(31.2, 0.4, 62.0), sign=True)
     '+31.2 [0.4, 62.0]'
+    >>> estimate(_example(91.3, 90.0, 92.2), unit="%")
+    '91.3 % [90.0, 92.2]'
     """
     value, low, high = float(found.value), float(found.low), float(found.high)
     if not math.isfinite(value):
         return MISSING
     shown = places([found]) if decimals is None else decimals
+    after = f" {unit}" if unit else ""
     if not found.has_interval:
-        return number(value, shown, sign)
+        return number(value, shown, sign) + after
     while shown < 4 and any(bound and not re.search("[1-9]", number(bound, shown)) for bound in (low, high)):
         shown += 1
-    return f"{number(value, shown, sign)} [{number(low, shown)}, {number(high, shown)}]"
+    return f"{number(value, shown, sign)}{after} [{number(low, shown)}, {number(high, shown)}]"
 
 
 def byte_count(count: float) -> str:
@@ -85,14 +88,30 @@ def byte_count(count: float) -> str:
     raise AssertionError("unreachable")
 
 
+def percent(share: float) -> str:
+    """A share of something, without decimals where it is plain.
+
+    >>> percent(0.5), percent(0.004), percent(1.0), percent(0.9996)
+    ('50 %', '0.4 %', '100 %', '99.96 %')
+    """
+    if not math.isfinite(share):
+        return MISSING
+    decimals = 0
+    while decimals < 2 and 0 < share < 1 and float(f"{100 * share:.{decimals}f}") in (0.0, 100.0):
+        decimals += 1
+    return f"{100 * share:.{decimals}f} %"
+
+
 def duration(seconds: float) -> str:
     """Seconds as a person says them.
 
-    >>> duration(0.31), duration(41.4), duration(125), duration(7300)
-    ('0.31 s', '41 s', '2 min 5 s', '2 h 1 min')
+    >>> duration(0.0061), duration(0.31), duration(41.4), duration(125), duration(7300)
+    ('6.1 ms', '0.31 s', '41 s', '2 min 5 s', '2 h 1 min')
     """
     if not math.isfinite(seconds):
         return MISSING
+    if 0 < seconds < 0.095:
+        return f"{1000 * seconds:.2g} ms"
     if seconds < 9.95:
         return f"{seconds:.2g} s"
     whole = round(seconds)

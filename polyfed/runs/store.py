@@ -31,7 +31,7 @@ from polyfed.record import digest, from_data, to_data
 from polyfed.runs.checkpoint import Checkpoint, checkpoints, read_manifest
 from polyfed.runs.files import append_lines, sha256, sync_folder, write_json, writing
 from polyfed.runs.versions import machine, versions
-from polyfed.simulation.simulate import Simulation, world_values
+from polyfed.simulation.simulate import Simulation, label_counts, world_values
 
 LOGS = ("metrics.jsonl", "evaluation.jsonl")
 
@@ -229,7 +229,17 @@ def load_run(folder: Path) -> RunResult:
     if not results:
         raise ValueError(f"{folder} holds no evaluation yet, so there is nothing to report: let the run go on first.")
     values, units = world_values(experiment)
-    return RunResult(experiment.name, title(experiment), record["command"], results, values, units, record)
+    return RunResult(
+        experiment.name,
+        title(experiment),
+        record["command"],
+        results,
+        values,
+        units,
+        record,
+        measure=type(experiment.environment).measure,
+        label_counts=label_counts(experiment),
+    )
 
 
 def title(experiment: Experiment) -> str:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
+from polyfed.environments import Split
 from polyfed.environments.environment import quantities
 from polyfed.experiment import Experiment
 from polyfed.leaves import stacked
@@ -167,9 +168,8 @@ class Simulation:
         experiment, lead = self.experiment, 2 if self.personal else 1
         model = sum(int(np.prod(x.shape[lead:])) * x.dtype.itemsize for x in jax.tree.leaves(broadcast))
         if experiment.pooled:
-            size = experiment.environment.observation_space.size
-            transition = 4 * (2 * size + 2) + 2  # observations, action, reward; two flags of a byte
-            return Traffic(up=transition * experiment.local_steps * experiment.num_envs, down=model)
+            steps = experiment.local_steps * experiment.num_envs
+            return Traffic(up=experiment.environment.step_bytes * steps, down=model)
         if not experiment.rule.exchanges:
             return Traffic(0, 0)
         up = model
@@ -194,6 +194,12 @@ def world_values(experiment: Experiment) -> tuple[dict[str, list[float]], dict[s
         trained = [float(x) for x in clients.get(name, [nominal] * experiment.num_clients)]
         values[name] = trained + [float(x) for x in held_out.get(name, [nominal] * evaluation.num_held_out)]
     return values, {name: known[name]["unit"] for name in values}
+
+
+def label_counts(experiment: Experiment) -> np.ndarray | None:
+    """How many samples of each class each client learns from, `[C, classes]`; None where worlds have no samples."""
+    split, world = experiment.variation, experiment.environment
+    return split.label_counts(world, experiment.num_clients) if isinstance(split, Split) else None
 
 
 def check_seeds(seeds: tuple[int, ...]) -> None:

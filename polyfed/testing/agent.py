@@ -10,45 +10,58 @@ import numpy as np
 
 from polyfed.agents.agent import Agent
 from polyfed.agents.rollout import local_update
+from polyfed.environments.dataset import Dataset
 from polyfed.environments.environment import Environment
 from polyfed.environments.spaces import Discrete
 from polyfed.leaves import stacked
 from polyfed.testing.compare import assert_same, form, rows, same_bits
 from polyfed.types import Payload, Trajectory
 
-
-def _told(agent: Agent, environment: Environment, state: Any, num_envs: int) -> Trajectory:
-    """A rollout that it may learn from: one step in fresh worlds, `rollout_length` times over."""
-    params, key = jax.tree.map(lambda x: jnp.broadcast_to(x, num_envs), environment.nominal()), jax.random.key(4)
-    worlds = environment.start(key, params)
-    action = agent.act(state, worlds.observation, key)
-    _, step = jax.vmap(environment.step)(jax.random.split(key, num_envs), worlds.state, action, params)
-    one = Trajectory(worlds.observation, action, step.reward, step.observation, step.terminated, step.truncated)
-    return jax.tree.map(lambda x: jnp.broadcast_to(x, (agent.rollout_length, *x.shape)), one)
+AnyWorld = Environment | Dataset
 
 
-def _life(agent: Agent, environment: Environment, broadcast: Payload, num: tuple[int, int]) -> Any:
+def _lived(world: AnyWorld, act: Any, num: tuple[int, int]) -> Trajectory:
+    """What somebody who acts like this lives through in `num = (environments, steps)`, from the start."""
+    params = _nominal(world, num[0])
+    k_start, k_draw, k_steps = jax.random.split(jax.random.key(4), 3)
+    keys = jax.random.split(k_steps, (num[1], num[0] + 2))
+    stay: Any = world.start(k_start, params)
+    return world.live(act, stay, params, (world.draw(k_draw, params, num[1]), keys))[1][0]
+
+
+def _told(agent: Agent, world: AnyWorld, state: Any, num_envs: int) -> Trajectory:
+    """A rollout that it may learn from, of `rollout_length` steps."""
+    act = lambda observation, key: agent.act(state, observation, key)  # noqa: E731
+    return _lived(world, act, (num_envs, agent.rollout_length))
+
+
+def _nominal(world: AnyWorld, num_envs: int) -> Any:
+    """Copies of the nominal world, leaves `[E, ...]`."""
+    return jax.tree.map(lambda x: jnp.broadcast_to(x, (num_envs, *jnp.shape(x))), world.nominal())
+
+
+def _life(agent: Agent, world: AnyWorld, broadcast: Payload, num: tuple[int, int]) -> Any:
     """`(state, rollout)`: a learner that took in a broadcast and lived `num = (environments, steps)`; see `_told`."""
-    params = jax.tree.map(lambda x: jnp.broadcast_to(x, num[0]), environment.nominal())
+    params = _nominal(world, num[0])
     k_agent, k_worlds, k_life = jax.random.split(jax.random.key(0), 3)
-    state = agent.absorb(agent.init(k_agent, environment, num[0]), broadcast)
-    worlds = environment.start(k_worlds, params)
-    state, _, _ = local_update(environment, agent, (state, worlds, params), k_life, num_steps=num[1])
-    return state, _told(agent, environment, state, num[0])
+    state = agent.absorb(agent.init(k_agent, world, num[0]), broadcast)
+    stay = world.start(k_worlds, params)
+    state, _, _ = local_update(world, agent, (state, stay, params), k_life, num_steps=num[1])
+    return state, _told(agent, world, state, num[0])
 
 
-def _check_actions(agent: Agent, environment: Environment, state: Any, num_envs: int) -> None:
+def _check_actions(agent: Agent, world: AnyWorld, state: Any, num_envs: int) -> None:
     """Actions of the space, with and without exploration."""
-    name, space = type(agent).__name__, environment.action_space
-    params = jax.tree.map(lambda x: jnp.broadcast_to(x, num_envs), environment.nominal())
+    name, space = type(agent).__name__, world.action_space
+    wanted = (num_envs,) if isinstance(space, Discrete) else (num_envs, space.size)
+    nothing = jnp.zeros(wanted, jnp.int32 if isinstance(space, Discrete) else jnp.float32)
 
     @jax.jit
     def choose(key: Any) -> tuple[Any, Any]:
-        seen = environment.start(jax.random.key(0), params).observation
+        seen = _lived(world, lambda *_: nothing, (num_envs, 1)).observation[0]
         return agent.act(state, seen, key), agent.policy(state, seen)
 
     chosen = choose(jax.random.key(4))
-    wanted = (num_envs,) if isinstance(space, Discrete) else (num_envs, space.size)
     low, high = (
         (0, space.n - 1)
         if isinstance(space, Discrete)
@@ -63,10 +76,10 @@ def _check_actions(agent: Agent, environment: Environment, state: Any, num_envs:
             raise AssertionError(f"{name} chose an action outside {space}. Clip it.")
 
 
-def _check_learning(agent: Agent, environment: Environment, state: Any, num_envs: int) -> None:
+def _check_learning(agent: Agent, world: AnyWorld, state: Any, num_envs: int) -> None:
     """`learn` can be compiled for any numbers, keeps the form of the state, and gives named scalars."""
     name, key = type(agent).__name__, jax.random.key(5)
-    told = jax.eval_shape(lambda: _told(agent, environment, state, num_envs))
+    told = jax.eval_shape(lambda: _told(agent, world, state, num_envs))
     try:
         after, metrics = jax.eval_shape(lambda agent, *given: agent.learn(*given, key), agent, state, told)
     except jax.errors.JAXTypeError as error:
@@ -78,7 +91,7 @@ def _check_learning(agent: Agent, environment: Environment, state: Any, num_envs
         raise AssertionError(f"{name} gives metrics {wrong} that are not scalars. Reduce them, or name every entry.")
 
 
-def check_agent(agent: Agent, environment: Environment, *, num_envs: int = 2, num_steps: int = 600) -> None:
+def check_agent(agent: Agent, world: AnyWorld, *, num_envs: int = 2, num_steps: int = 600) -> None:
     """Holds a learner to the contract of `Agent`.
 
     Another key makes another learner; what is shared are finite arrays, and what is absorbed is what is shared next;
@@ -87,9 +100,9 @@ def check_agent(agent: Agent, environment: Environment, *, num_envs: int = 2, nu
 
     Args:
       agent: The learner; it must begin to learn within `num_steps`.
-      environment: A world that fits it.
+      world: An environment or a data set that fits it.
       num_envs: Copies of the world that it lives in.
-      num_steps: Local steps of the life that is looked at, a multiple of `agent.rollout_length`.
+      num_steps: Local steps of the life that is looked at, rounded up to whole rollouts.
 
     Raises:
       AssertionError: Says in a sentence which part of the contract is broken.
@@ -99,19 +112,20 @@ def check_agent(agent: Agent, environment: Environment, *, num_envs: int = 2, nu
       >>> from polyfed.environments import CartPole
       >>> check_agent(DQN(hidden=(8,), batch_size=8, learning_starts=5), CartPole(), num_steps=20)
     """
-    agent.check(environment)
+    agent.check(world)
+    num_steps = -(-num_steps // agent.rollout_length) * agent.rollout_length
     name, agent = type(agent).__name__, stacked(agent, None)
-    begin = jax.jit(lambda key: agent.init(key, environment, num_envs))
+    begin = jax.jit(lambda key: agent.init(key, world, num_envs))
     first, other = (begin(jax.random.key(k)) for k in (1, 2))
     shared = agent.share(first)
     if same_bits(shared, agent.share(other)):
         raise AssertionError(f"{name} begins the same for every key. Draw from the key.")
     memory = jax.tree.map(lambda leaf: np.array(leaf), shared)  # may be shared with what the agent is given
     broadcast, before = jax.tree.map(jnp.asarray, memory), jax.tree.map(np.copy, memory)
-    _check_actions(agent, environment, first, num_envs)
-    _check_learning(agent, environment, first, num_envs)
+    _check_actions(agent, world, first, num_envs)
+    _check_learning(agent, world, first, num_envs)
     absorbed = agent.absorb(first, broadcast)
-    state, trajectory = jax.jit(lambda b: _life(agent, environment, b, (num_envs, num_steps)))(broadcast)
+    state, trajectory = jax.jit(lambda b: _life(agent, world, b, (num_envs, num_steps)))(broadcast)
     if not (same_bits(memory, before) and same_bits(broadcast, before)):
         raise AssertionError(f"{name} trains the broadcast in place. Work on a copy: what is broadcast is read-only.")
     if not same_bits(agent.share(absorbed), before):

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from polyfed.types import Payload, Update
+from polyfed.agents.networks import MLP
+from polyfed.types import Nested, Payload, Update
 
 
 def an_update_of(payload: Payload, weight: Any) -> Update:
@@ -29,11 +30,45 @@ def made_up_update(seed: int, num_clients: int) -> Update:
     return an_update_of(payload, random.uniform(0.5, 2.0, size=num_clients))
 
 
+def made_up_networks(seed: int, num_clients: int) -> Update:
+    """A made-up round of small networks in NumPy, each with units of its own.
+
+    Example:
+      >>> made_up_networks(seed=0, num_clients=5).payload.layers[0].weight.shape
+      (5, 6, 3)
+    """
+    keys = jax.random.split(jax.random.key(seed), num_clients)
+    stack = jax.vmap(lambda key: MLP(3, 2, hidden=(6, 4), activation="relu", key=key))(keys)
+    weight = np.random.default_rng(seed).uniform(0.5, 2.0, size=num_clients)
+    return an_update_of(jax.tree.map(np.asarray, stack), weight)
+
+
+def made_up_nested(seed: int, num_clients: int) -> Update:
+    """A made-up round of `Nested` networks in NumPy, of widths from 1 to all; the first has all.
+
+    Example:
+      >>> int(made_up_nested(seed=0, num_clients=5).payload.width[0])
+      6
+    """
+    update = made_up_networks(seed, num_clients)
+    widths = np.random.default_rng(seed).integers(1, 7, num_clients).astype(np.int32)
+    widths[0] = 6
+    payload: Any = Nested
+    return an_update_of(payload(update.payload, widths), update.weight)
+
+
 def with_content(update: Update, content: float, where: np.ndarray, weight: Any) -> Update:
-    """The update with other weights, the payload of the clients in `where` filled with `content`."""
+    """The update with other weights, the payload of the clients in `where` filled with `content`.
+
+    Integers are filled with the nearest integer there is, -1 for NaN.
+    """
 
     def fill(leaf: Any) -> np.ndarray:
-        return np.where(where.reshape(-1, *[1] * (leaf.ndim - 1)), np.float32(content), leaf)
+        value: Any = np.float32(content)
+        if np.issubdtype(leaf.dtype, np.integer):
+            limits = np.iinfo(leaf.dtype)
+            value = leaf.dtype.type(-1 if np.isnan(content) else min(max(content, limits.min), limits.max))
+        return np.where(where.reshape(-1, *[1] * (leaf.ndim - 1)), value, leaf)
 
     return an_update_of(jax.tree.map(fill, update.payload), weight)
 

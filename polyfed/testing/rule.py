@@ -93,7 +93,13 @@ def _check_transformed(rule: AggregationRule, updates: list[Update], compiled: _
         assert_same(rows(vmapped, seed), one, f"{name} differs when it is vmapped over seeds.")
 
 
-def check_rule(rule: AggregationRule, *, num_clients: int = 11, consensus_tolerance: float = 0.0) -> None:
+def check_rule(
+    rule: AggregationRule,
+    *,
+    num_clients: int = 11,
+    consensus_tolerance: float = 0.0,
+    made_up: Callable[[int, int], Update] = made_up_update,
+) -> None:
     """Holds a rule to the contract of `AggregationRule`.
 
     Order and scale of weights do not matter; an absent client, whatever it holds, is as if it had never been there;
@@ -105,6 +111,8 @@ def check_rule(rule: AggregationRule, *, num_clients: int = 11, consensus_tolera
       num_clients: Size of the made-up rounds; up to a third of the clients are absent at times.
       consensus_tolerance: Error allowed where all payloads are equal, relative to the largest entry of a leaf; 0 asks
         for the same values.
+      made_up: `(seed, num_clients) -> Update` in NumPy, for a rule that takes payloads of one kind only: see
+        `made_up_networks` and `made_up_nested`. By default trees of arrays that are no network.
 
     Raises:
       AssertionError: Says in a sentence which part of the contract is broken.
@@ -115,7 +123,7 @@ def check_rule(rule: AggregationRule, *, num_clients: int = 11, consensus_tolera
     """
     rule.check()
     compiled = jax.jit(_round)
-    updates = [made_up_update(seed, num_clients) for seed in range(2)]
+    updates = [made_up(seed, num_clients) for seed in range(2)]
     _check_form(rule, updates[0], compiled)
     _check_clients(rule, updates[0], compiled)
     _check_consensus(rule, updates[0], compiled, consensus_tolerance)

@@ -7,15 +7,24 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from polyfed.agents import AGENTS, Agent
+from polyfed.agents import AGENTS, DQN, Agent
+from polyfed.agents.classifier import Classifier
 from polyfed.checks import in_range
 from polyfed.environments import CONTINUOUS_PROBES, CartPole
+from polyfed.environments.dataset import Dataset
+from polyfed.environments.digits import Digits
 from polyfed.testing import check_agent
+
+WORLDS = {Classifier: Dataset(Digits())}  # where a learner lives that cannot live in CartPole
 
 
 @pytest.mark.parametrize("agent", AGENTS, ids=repr)
 def test_keeps_the_contract(agent):
-    check_agent(agent, CartPole())
+    check_agent(agent, WORLDS.get(type(agent), CartPole()))
+
+
+def test_there_is_a_learner_for_data_sets():
+    check_agent(Classifier(), Dataset(Digits()), num_envs=3, num_steps=33)
 
 
 class Nudge(Agent):
@@ -101,4 +110,4 @@ def test_refusals_of_the_learner_come_first():
     with pytest.raises(ValueError, match=r"agent\.rate = 2 is out of range"):
         check_agent(Nudge(rate=2.0), CartPole())
     with pytest.raises(ValueError, match="finite set of actions"):
-        check_agent(AGENTS[0], CONTINUOUS_PROBES[0])
+        check_agent(DQN(), CONTINUOUS_PROBES[0])

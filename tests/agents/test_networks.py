@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from polyfed.agents.networks import ACTIVATIONS, MLP, DuelingMLP, linears
+from polyfed.agents.networks import ACTIVATIONS, CNN, MLP, DuelingMLP, hidden_and_heads, linears
 
 NAIVE = {
     "relu": lambda x: x if x > 0 else 0.0,
@@ -85,3 +85,94 @@ def test_another_key_gives_other_weights():
     one, same, other = (made(MLP, 2, 2, (3,), "relu", seed=k) for k in (0, 0, 1))
     np.testing.assert_array_equal(one.layers[0].weight, same.layers[0].weight)
     assert not np.any(np.asarray(one.layers[0].weight) == np.asarray(other.layers[0].weight))
+
+
+@pytest.mark.parametrize("network", [MLP, DuelingMLP])
+def test_full_width_is_no_width_bit_for_bit(network):
+    net, x = made(network, 3, 2, (5, 7), "elu", seed=0), jnp.ones((4, 3))
+    for width in (7, 99):
+        np.testing.assert_array_equal(net(x, width), net(x))
+    np.testing.assert_array_equal(net(x, None), net(x))
+    plain = jax.make_jaxpr(lambda net, x: net(x))(net, x)
+    assert not {"iota", "select_n", "lt"} & {str(equation.primitive) for equation in plain.eqns}  # costs nothing
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("network", [MLP, DuelingMLP])
+def test_gradients_outside_of_a_slice_are_exactly_zero(network, activation):
+    net, x = made(network, 3, 2, (5, 7), activation, seed=0), jnp.asarray(np.random.default_rng(0).normal(size=(9, 3)))
+
+    @jax.jit
+    def gradient(net, width):
+        return jax.grad(lambda net: jnp.sum(jnp.sin(net(x, width))))(net)
+
+    for width in (1, 3, 5, 6, 7):
+        for leaf, held in zip(jax.tree.leaves(gradient(net, width)), jax.tree.leaves(net.held(width)), strict=True):
+            assert held.dtype == bool
+            assert leaf.shape == held.shape
+            assert not np.any(np.asarray(leaf)[~np.asarray(held)])
+        assert any(np.any(leaf) for leaf in jax.tree.leaves(gradient(net, width)))
+
+
+@pytest.mark.parametrize("network", [MLP, DuelingMLP])
+def test_units_beyond_the_width_do_not_matter(network):
+    net, x = made(network, 3, 2, (5, 7), "tanh", seed=0), jnp.ones((4, 3))
+    other = jax.tree.map(lambda leaf, held: jnp.where(held, leaf, 1e6), net, net.held(4))
+    np.testing.assert_array_equal(other(x, 4), net(x, 4))
+    widths = jnp.array([2, 4])
+    side_by_side = jax.vmap(net, in_axes=(None, 0))(x, widths)
+    np.testing.assert_allclose(side_by_side, [net(x, 2), net(x, 4)], atol=1e-6)
+
+
+def test_hidden_and_heads():
+    for network, sizes in ((MLP, [[5, 7], [2]]), (DuelingMLP, [[5, 7], [1, 2]])):
+        layers = hidden_and_heads(made(network, 3, 2, (5, 7), "tanh", seed=0))
+        assert [[len(layer.bias) for layer in part] for part in layers] == sizes
+
+
+def naive_cnn(cnn, x):
+    height, width, depth = (*cnn.image_shape, 1)[:3]
+    image = np.asarray(x, np.float64).reshape(height, width, depth)
+    for stage in cnn.stages:
+        weight, bias = np.asarray(stage.weight, np.float64), np.asarray(stage.bias, np.float64)
+        height, width, _ = image.shape
+        framed = np.pad(image, ((1, 1), (1, 1), (0, 0)))
+        out = np.zeros((height, width, len(bias)))
+        for i, j, o in np.ndindex(*out.shape):
+            patch = framed[i : i + 3, j : j + 3]  # [3, 3, in]
+            out[i, j, o] = NAIVE[cnn.head.activation](np.sum(patch * weight[o].transpose(1, 2, 0)) + bias[o])
+        image = np.stack(
+            [
+                [out[2 * i : 2 * i + 2, 2 * j : 2 * j + 2].max((0, 1)) for j in range(width // 2)]
+                for i in range(height // 2)
+            ]
+        )
+    return naive_mlp(cnn.head, image.ravel())
+
+
+@pytest.mark.parametrize(("shape", "channels"), [((6, 6), (3,)), ((7, 5), (3, 2)), ((4, 4, 3), (2,)), ((3, 3), ())])
+def test_cnn_is_the_naive_loop(shape, channels):
+    cnn = CNN(shape, 4, channels=channels, hidden=(5,), activation="relu", key=jax.random.key(0))
+    x = np.random.default_rng(0).normal(size=(3, np.prod(shape)))
+    np.testing.assert_allclose(cnn(jnp.asarray(x)), [naive_cnn(cnn, row) for row in x], rtol=1e-4, atol=1e-5)
+    for leading in ((6, 2), (), (0,)):
+        assert jax.eval_shape(cnn, jnp.ones((*leading, int(np.prod(shape))))).shape == (*leading, 4)
+    np.testing.assert_allclose(cnn(jnp.asarray(x[0])), naive_cnn(cnn, x[0]), rtol=1e-4, atol=1e-5)
+
+
+def test_cnn_weights_are_out_by_in_by_height_by_width_and_fill_their_bounds():
+    cnn = CNN((8, 8, 4), 10, channels=(64, 32), hidden=(16,), activation="relu", key=jax.random.key(0))
+    assert [stage.weight.shape for stage in cnn.stages] == [(64, 4, 3, 3), (32, 64, 3, 3)]
+    for stage in cnn.stages:
+        bound = 1 / np.sqrt(np.prod(stage.weight.shape[1:]))
+        assert 0.95 * bound < float(jnp.max(jnp.abs(stage.weight))) <= bound
+        assert float(jnp.max(jnp.abs(stage.bias))) <= bound
+    assert not hasattr(cnn, "held")
+    gradient = jax.jit(jax.grad(lambda cnn, x: jnp.sum(cnn(x) ** 2)))(cnn, jnp.ones((2, 256)))
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(cnn))
+
+
+def test_cnn_with_too_many_stages_is_refused_in_a_sentence():
+    with pytest.raises(ValueError, match="3 stages halve an image of 6 x 9 pixels to nothing: give at most 2"):
+        CNN((6, 9), 2, channels=(1, 1, 1), hidden=(2,), activation="relu", key=jax.random.key(0))

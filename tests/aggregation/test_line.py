@@ -83,14 +83,14 @@ def test_split_agrees_with_the_quantile_functions(solved):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_mass_is_one_and_nothing_is_negative(solved, variant):
+def test_p3_mass_is_one_and_nothing_is_negative(solved, variant):
     result = solved[variant][1]
     assert np.all(np.isfinite(result))
     assert result.min() >= 0
     np.testing.assert_allclose(result.sum(1), 1, atol=1e-12)
 
 
-def test_split_keeps_the_mean_and_nearest_moves_it_by_half_a_bin_at_most(solved):
+def test_p4_split_keeps_the_mean_and_nearest_moves_it_by_half_a_bin_at_most(solved):
     histograms, weights = cases()
     bins = np.arange(N)
     mean = np.einsum("ck,ckn,n->c", weights / weights.sum(1, keepdims=True), histograms, bins)
@@ -98,7 +98,7 @@ def test_split_keeps_the_mean_and_nearest_moves_it_by_half_a_bin_at_most(solved)
     assert np.max(np.abs(solved["nearest", 2][1] @ bins - mean)) <= 0.5 + 1e-9
 
 
-def test_nearest_is_optimal_and_split_costs_an_eighth_more_at_most(solved):
+def test_p7_nearest_is_optimal_and_split_costs_an_eighth_more_at_most(solved):
     random = np.random.default_rng(1)
     excess = []
     for (h, w), split, nearest in zip(
@@ -132,7 +132,7 @@ def test_reaches_the_optimum_of_the_linear_program(solved, variant, power):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_order_scale_of_weights_and_absent_clients_do_not_matter(solved, variant):
+def test_p2_p6_order_scale_of_weights_and_absent_clients_do_not_matter(solved, variant):
     function, result = solved[variant]
     histograms, weights = cases()
     order = np.random.default_rng(3).permutation(K)
@@ -143,7 +143,7 @@ def test_order_scale_of_weights_and_absent_clients_do_not_matter(solved, variant
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_client_twice_is_a_client_of_twice_the_weight(solved, variant):
+def test_p6_a_client_twice_is_a_client_of_twice_the_weight(solved, variant):
     function, _ = solved[variant]
     histograms, weights = cases()
     histograms, weights = histograms.copy(), np.where(weights > 0, weights, 0.5)
@@ -155,7 +155,7 @@ def test_a_client_twice_is_a_client_of_twice_the_weight(solved, variant):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_follows_a_shift_and_split_a_reversal(solved, variant):
+def test_p5_follows_a_shift_and_split_a_reversal(solved, variant):
     function, _ = solved[variant]
     histograms, weights = cases()
     histograms = histograms * (np.arange(N) < N - 5)
@@ -166,7 +166,7 @@ def test_follows_a_shift_and_split_a_reversal(solved, variant):
         np.testing.assert_allclose(function(histograms[..., ::-1], weights), result[..., ::-1], atol=1e-9)
 
 
-def test_interleaved_histograms_give_their_weighted_mean(solved):
+def test_p8_interleaved_histograms_give_their_weighted_mean(solved):
     function, _ = solved["split", 2]
     random = np.random.default_rng(4)
     base = np.full(N, 1.0) / N
@@ -179,14 +179,14 @@ def test_interleaved_histograms_give_their_weighted_mean(solved):
     np.testing.assert_allclose(function(histograms, weights), mean, atol=1e-15)
 
 
-def test_split_is_continuous_in_the_weights(solved):
+def test_p9_split_is_continuous_in_the_weights(solved):
     function, result = solved["split", 2]
     histograms, weights = cases()
     changed = weights * (1 + 1e-7 * np.random.default_rng(5).uniform(-1, 1, size=weights.shape))
     assert np.max(np.abs(function(histograms, changed) - result)) < 1e-7 * N
 
 
-def test_power_one_of_two_equal_clients_is_their_mean(solved):
+def test_p11_power_one_of_two_equal_clients_is_their_mean(solved):
     function, _ = solved["split", 1]
     histograms, _ = cases()
     weights = np.broadcast_to(np.arange(K) < 2, (CASES, K)).astype(float)
@@ -194,14 +194,14 @@ def test_power_one_of_two_equal_clients_is_their_mean(solved):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_equal_histograms_come_back_bit_for_bit(solved, variant):
+def test_p1_equal_histograms_come_back_bit_for_bit(solved, variant):
     function, _ = solved[variant]
     histograms, weights = cases()
     same = np.broadcast_to(histograms[:, :1], histograms.shape) * 3.7
     np.testing.assert_array_equal(function(same, weights), same[:, 0])
 
 
-def test_points_meet_in_the_middle():
+def test_p12_points_meet_in_the_middle():
     for i, j in itertools.product(range(6), repeat=2):
         halves = np.eye(6)[[(i + j) // 2, (i + j + 1) // 2]].mean(0)
         np.testing.assert_array_equal(barycenter_1d(np.eye(6, dtype=np.float32)[[i, j]], np.float32([1, 1])), halves)
@@ -218,7 +218,7 @@ def test_displacement_is_the_largest_spread_of_quantiles():
         assert bins == np.max(np.ptp(q, axis=0)[lengths > 1e-12])
 
 
-def test_nobody_no_mass_one_bin():
+def test_p13_nobody_no_mass_one_bin():
     one = np.float32([1, 1])
     np.testing.assert_array_equal(barycenter_1d(np.full((2, 4), np.nan, np.float32), 0 * one), np.zeros(4))
     np.testing.assert_array_equal(barycenter_1d(np.zeros((2, 4), np.float32), one), np.zeros(4))

@@ -12,9 +12,11 @@ from polyfed.evaluation.statistics import (
     Estimate,
     early_window,
     estimate_iqm,
+    estimate_median,
     estimate_worst_case,
     expanded_confidence,
     final_window,
+    first_reach,
     interquartile_mean,
     paired_difference,
     probability_of_improvement,
@@ -182,3 +184,40 @@ def test_estimate_rows():
     estimate = Estimate(np.arange(3.0), np.arange(3.0) - 1, np.arange(3.0) + 1, 5)
     for row in itertools.islice(range(3), 3):
         assert (estimate[row].low, estimate[row].value, estimate[row].high) == (row - 1, row, row + 1)
+
+
+@hypothesis.given(hnp.arrays(float, st.tuples(st.integers(1, 8), st.integers(1, 5)), elements=st.integers(0, 5)))
+def test_the_first_reach_is_that_of_a_naive_loop(scores):
+    positions = 10.0 * np.arange(len(scores))
+    expected = []
+    for seed in range(scores.shape[1]):
+        found = float("inf")
+        for place in range(len(scores)):
+            if scores[place, seed] >= 3:
+                found = positions[place]
+                break
+        expected.append(found)
+    assert first_reach(positions, scores, 3).tolist() == expected
+
+
+def test_what_is_no_number_reaches_nothing():
+    assert first_reach(np.arange(3), np.array([np.nan, np.nan, 5.0]), 1.0) == 2
+    assert first_reach(np.arange(2), np.array([np.nan, np.nan]), 1.0) == np.inf
+
+
+@pytest.mark.parametrize("num_seeds", [2, 5, 6, 9, 10, 20, 33])
+def test_the_interval_of_a_median_covers_as_the_sign_test_says(num_seeds):
+    found = estimate_median(np.arange(float(num_seeds)))
+    below = found.low.item()  # so many order statistics are cut off at each end
+    assert found.value == np.median(np.arange(num_seeds))
+    assert found.high == num_seeds - 1 - below
+    outside = stats.binom.cdf(below, num_seeds, 0.5)
+    assert outside <= 0.025 or below == 0
+    assert stats.binom.cdf(below + 1, num_seeds, 0.5) > 0.025
+
+
+def test_a_median_may_never_be_reached():
+    found = estimate_median(np.array([[3.0, np.inf, np.inf], [3.0, 5.0, np.inf], [1.0, 2.0, np.nan]]))
+    np.testing.assert_array_equal(found.value, [np.inf, 5.0, np.nan])
+    np.testing.assert_array_equal(found.low, [3.0, 3.0, np.nan])
+    assert not estimate_median(np.array([4.0])).has_interval

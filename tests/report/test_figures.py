@@ -1,3 +1,4 @@
+import dataclasses
 import re
 import xml.etree.ElementTree as ET
 
@@ -73,14 +74,31 @@ def test_dollars_are_not_mathematics(arms):
     assert "$x_1$" in texts(heatmap.matrix(entries([run]), "matrix"))
 
 
-def test_no_displacement_no_figure(arms):
-    by_name = {entry.label: entry for entry in arms}
-    assert curves.displacement(by_name["fedavg"], "d") is None
-    drawing = curves.displacement(by_name["fedwb"], "d")
-    assert {"layer 1", "layer 2", "output", "round (means of 4)"} <= set(texts(drawing))
-
-
 def test_no_gain_without_learning_alone():
     run = synthetic_run.run([synthetic_run.arm("fedavg", [1.0, 2.0], points=3)])
     arms = entries([run])
     assert forest.gain_over_learning_alone(arms, figures.styles(arms), "gains") is None
+
+
+def test_ten_methods_have_ten_colours_and_a_wide_figure_with_its_legend_in_the_order_of_the_ends():
+    arms = entries([synthetic_run.presets()])
+    looks = figures.styles(arms)
+    assert len({look.colour for look in looks}) == 11
+    drawing = curves.learning_curve(arms, looks, curves.HELD_OUT, "steps")
+    assert drawing.width > figures.WIDTH * 1.2
+    ordered = sorted(arms, key=lambda entry: -float(entry.held_out.value))
+    labels = {entry.label for entry in arms}
+    assert [text for text in texts(drawing) if text in labels] == [entry.label for entry in ordered]
+    assert {"Accuracy on the common test set (%)", "samples per client"} <= set(texts(drawing))
+
+
+def test_seconds_are_those_of_one_seed_and_arms_without_them_are_left_out(arms):
+    entry = arms[0]
+    np.testing.assert_allclose(entry.seconds[-1], entry.arm.seconds / 5)
+    np.testing.assert_allclose(entry.seconds, entry.seconds[-1] * entry.arm.rounds / 400)
+    run = synthetic_run.standard(points=5)
+    unfinished = dataclasses.replace(run.arms["fedavg"], seconds=0.0)
+    others = entries([dataclasses.replace(run, arms={**run.arms, "fedavg": unfinished})])
+    shown = texts(curves.learning_curve(others, figures.styles(others), curves.HELD_OUT, "seconds"))
+    assert {"fedwb", "run time of a seed (s)"} <= set(shown)
+    assert "fedavg" not in shown

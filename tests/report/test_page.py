@@ -4,75 +4,22 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 import synthetic_run
+from reader import Reader, check_page
 
 from polyfed.report import write_report
 
-VOID = {"meta", "br", "link", "img", "input", "hr"}
 FIGURES = [
-    "average-and-worst", "average-bytes", "average-steps", "displacement-fedwb", "gains", "matrix", "worst-bytes",
-    "worst-steps",
+    "average-and-worst", "average-bytes", "average-steps", "displacement-fedwb", "gains", "held-out-bytes",
+    "held-out-seconds", "held-out-steps", "matrix", "worst-bytes", "worst-steps",
 ]  # fmt: skip
 SECTIONS = [
-    "verdict", "summary", "curves", "matrix", "worst", "gains", "displacement", "communication", "notes", "settings",
-    "again",
+    "verdict", "summary", "target", "curves", "matrix", "worst", "gains", "fusion", "communication", "notes",
+    "settings", "again",
 ]  # fmt: skip
-
-
-class Reader(HTMLParser):
-    """Reads a page as a browser's strict reader would: every tag closed, in order."""
-
-    def __init__(self, text: str):
-        super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
-        self.ids: list[str] = []
-        self.links: list[str] = []
-        self.attributes: list[tuple[str, str, str]] = []
-        self.words = ""
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_startendtag(self, tag, attrs):
-        self._note(tag, attrs)
-
-    def handle_starttag(self, tag, attrs):
-        self._note(tag, attrs)
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag, f"</{tag}> closes nothing"
-
-    def handle_data(self, data):
-        if not self.open or self.open[-1] not in ("style", "title", "desc"):
-            self.words += data
-
-    def _note(self, tag, attrs):
-        for name, value in attrs:
-            self.attributes.append((tag, name, value or ""))
-            if name == "id":
-                self.ids.append(value)
-            if name == "href":
-                self.links.append(value)
-
-
-def check_page(html: str) -> Reader:
-    """Well-formed, self-contained, with ids that are unique and references that lead somewhere."""
-    page = Reader(html)
-    assert len(page.ids) == len(set(page.ids))
-    assert all(link.startswith("#") and link[1:] in page.ids for link in page.links)
-    assert set(re.findall(r"url\(#?([^)]*)\)", html)) <= set(page.ids)
-    named = [value for _, name, value in page.attributes if name == "aria-labelledby"]
-    assert {one for value in named for one in value.split()} <= set(page.ids)
-    assert not re.search(r"https?:|//\w+\.|@import|<script|<link|<img|<iframe|javascript:", html, re.IGNORECASE)
-    assert not [name for _, name, _ in page.attributes if name.startswith("on") or name == "src"]
-    assert len(html) < 1_500_000
-    return page
 
 
 def test_standard_report_is_whole_and_self_contained(report):
@@ -200,6 +147,17 @@ def crowd():
     return synthetic_run.run(arms)
 
 
+def own_only():
+    """Personal arms only, in a data set, with a label split of two clients."""
+    run = synthetic_run.presets(clients=2, seeds=2)
+    return dataclasses.replace(run, arms={"local_only": run.arms["local_only"]})
+
+
+def no_test_set():
+    arm = synthetic_run.arm("fedavg", [0.9, 0.8], held_out=0, points=4, noise=0.01)
+    return dataclasses.replace(synthetic_run.run([arm]), measure="accuracy", label_counts=np.array([[3, 0], [0, 9]]))
+
+
 CASES = {
     "one seed": (lambda: synthetic_run.standard(seeds=1, points=5), "One seed cannot show whether"),
     "three seeds, one point": (lambda: synthetic_run.standard(seeds=3, points=1), "3 seeds are too few to show"),
@@ -218,6 +176,8 @@ CASES = {
     "all NaN": (lambda: constant(float("nan")), "its returns are not numbers"),
     "untrained": (untrained, "Evaluated before training only."),
     "diverged": (diverged, "for 1 client the returns are not numbers"),
+    "own only": (own_only, "On the clients’ own test sets"),
+    "no test set": (no_test_set, "Accuracy on unseen samples"),
     "crowd": (crowd, "Of 26 clients, the figure shows 24"),
 }  # fmt: skip
 

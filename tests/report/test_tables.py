@@ -4,7 +4,7 @@ import numpy as np
 import synthetic_run
 
 from polyfed.evaluation import statistics
-from polyfed.report import tables, wording
+from polyfed.report import summary, tables, wording
 from polyfed.report.arms import comparable, entries, environment_label
 
 
@@ -70,3 +70,26 @@ def test_runs_are_paired_only_with_the_same_seeds_and_worlds():
     assert comparable(head, entries([second])[0])
     assert not comparable(head, entries([other_seeds])[0])
     assert not comparable(head, entries([other_worlds])[0])
+
+
+def test_accuracies_are_shown_in_per_cent():
+    run = synthetic_run.presets(clients=3)
+    of = entries([run])
+    assert run.arms["fedavg"].returns.max() <= 1  # what was given stays as it is
+    html = tables.summary(of)
+    assert '<th scope="col">Average (%)</th>' in html
+    final = 100 * run.arms["fedavg"].deployed()[-7:, :, :3].mean(axis=0)
+    assert f"<b>{statistics.interquartile_mean(final):.1f}</b>" in html
+    assert of[0].run.worlds == {}  # all clients have 800 samples: no fact sets one apart
+    few = dataclasses.replace(run, worlds={"size": [800.0, 400.0, 800.0, 0.0]})
+    (first, *_) = entries([few])
+    assert environment_label(first.run, first.arm, 1) == "client-1 (size 400 samples)"
+
+
+def test_the_terminal_says_accuracies_too():
+    text = summary([synthetic_run.presets(clients=3)])
+    assert text.splitlines()[0].split("  ")[-1].strip() == "test set"
+    assert "average accuracy" in text
+    assert " % [" in text.splitlines()[1]
+    assert "return" not in text
+    assert len(text.splitlines()) < 30

@@ -121,3 +121,17 @@ def test_a_headline_counts_right(outcomes, num_seeds):
     assert text.endswith(".")
     if HELPED not in outcomes and HURT not in outcomes:
         assert "cannot" in text or "neither" in text
+
+
+def test_many_methods_are_summed_up_by_outcome():
+    more = {"fedprox": [300] * 3, "fedadam": [100] * 3, "fedyogi": [200] * 3, "fedavg": [310] * 3}
+    found = findings(verdict_of([300] * 3, [200] * 3, **more))
+    assert len(found) == 3
+    alone = dict(found["The other 4 methods against learning alone, average over clients"])
+    assert alone[HELPED].startswith("better: fedprox +100.0 [")
+    assert "fedavg +110.0 [" in alone[HELPED]
+    assert alone[HURT].startswith("worse: fedadam −100.0 [")
+    assert alone[UNDECIDED].startswith("no difference that 5 seeds can show: fedyogi 0.0 [")
+    duels = dict(found["fedwb against the other 4 methods, average over clients"])
+    assert duels[HELPED].startswith("fedwb is better than fedadam +200")
+    assert duels[HURT].startswith("fedwb is worse than fedavg −10")

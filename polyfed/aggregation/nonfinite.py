@@ -1,0 +1,51 @@
+"""Which clients are heard where some came with numbers that are not finite."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from polyfed.types import Update
+
+OnNonfinite = Literal["raise", "drop"]
+
+
+def heard(update: Update, on_nonfinite: OnNonfinite = "raise") -> tuple[Array, Array]:
+    """The weights with which clients are heard, and how many came with a parameter that is not finite.
+
+    Args:
+      update: Payload leaves `[C, ...]`, weights `[C]`.
+      on_nonfinite: "drop": such a client is absent, weight 0, unless all that came are such. "raise": a `ValueError`
+        names it; in a program that is being compiled nothing can be raised, weights stay as they are, and the caller
+        looks at the number.
+
+    Returns:
+      `([C], scalar)`.
+
+    Raises:
+      ValueError: See `on_nonfinite`.
+
+    Example:
+      >>> update = Update(payload=jnp.array([[1.0, 2.0], [jnp.nan, 0.0], [jnp.inf, 0.0]]), weight=jnp.array([1.0, 2.0, 0]))
+      >>> weight, count = heard(update, "drop")
+      >>> weight.tolist(), float(count)
+      ([1.0, 0.0, 0.0], 1.0)
+    """
+    weight = jnp.asarray(update.weight)
+    finite = jnp.ones(weight.shape, bool)
+    for leaf in map(jnp.asarray, jax.tree.leaves(update.payload)):
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):
+            finite &= jnp.all(jnp.isfinite(leaf), axis=tuple(range(1, leaf.ndim)))
+    broken = (weight > 0) & ~finite
+    if on_nonfinite == "drop":
+        weight = jnp.where(broken & jnp.any((weight > 0) & finite), 0, weight)
+    elif not isinstance(broken, jax.core.Tracer) and broken.any():
+        clients = ", ".join(str(k) for k in range(len(broken)) if broken[k])
+        raise ValueError(
+            f"The weights of client {clients} (counted from 0) are not all finite, so they cannot be fused. Lower its "
+            'learning rate, or leave such clients out with on_nonfinite="drop".'
+        )
+    return weight, jnp.sum(broken).astype(jnp.result_type(float))
