@@ -50,6 +50,7 @@ def exact_and_mean(repeats: int) -> dict[str, Any]:
     import jax
     import jax.numpy as jnp
 
+    from polyfed.aggregation.host import fuse_layer_on_host
     from polyfed.aggregation.mean import weighted_mean
     from polyfed.aggregation.rows import fuse_rows, fuse_rows_geometric
     from polyfed.aggregation.values import fuse_values
@@ -70,8 +71,13 @@ def exact_and_mean(repeats: int) -> dict[str, Any]:
             "geometric": timed(lambda x=rows: fuse_rows_geometric(x, weights).rows, repeats),
             "values": timed(lambda x=rows: fuse_values(x, weights), repeats),
         }
-        for kind in ("mean_float64", "mean_float64_numpy"):
-            line[f"exact_paper_scale / {kind}"] = round(line["exact_paper_scale"]["ms"] / line[kind]["ms"], 1)
+        if shape[0] == 1:
+            for scale in ("paper", "mass"):
+                on_host = lambda x=sent[:, 0], s=scale: fuse_layer_on_host(x, np.ones(NUM_CLIENTS), scale=s)  # noqa: E731
+                line[f"exact_{scale}_scale_on_host"] = timed(on_host, repeats)
+            ratio = line["exact_paper_scale_on_host"]["ms"] / mean["ms"]
+            line["exact_paper_scale_on_host / mean_float64"] = round(ratio, 1)
+        line["exact_paper_scale / mean_float64"] = round(line["exact_paper_scale"]["ms"] / mean["ms"], 1)
         found[name] = line
     return found
 
@@ -118,16 +124,21 @@ def peers(repeats: int) -> dict[str, Any]:
                     )
                     line["pot / exact"] = round(line["pot_linear_program"]["ms"] / line["exact_nearest"]["ms"])
                 else:
-                    sinkhorn = lambda h=h, m=cost: ot.bregman.barycenter(h.T.copy(), m, 0.1, numItermax=100, stopThr=0)  # noqa: E731
+                    sinkhorn = lambda h=h, m=cost: ot.bregman.barycenter(  # noqa: E731
+                        h.T.copy(), m, 0.1, numItermax=100, stopThr=0
+                    )
                     line["pot_sinkhorn_100_iterations"] = timed(sinkhorn, 1)
                 found[f"bins {size}"] = line
     return found
 
 
 def memory() -> dict[str, float]:
-    """Peak above the input, in float64 copies of it, of one exact fusion of 10^6 weights; run in a process of its own."""
+    """Peak above the input, in float64 copies of it, of one exact fusion of 10^6 weights; in a process of its own."""
+    import tracemalloc
+
     import jax.numpy as jnp
 
+    from polyfed.aggregation.host import fuse_layer_on_host
     from polyfed.aggregation.rows import fuse_rows
 
     small, rows, weights = agents(1, 1_000), jnp.asarray(agents(1, 1_000_000)), jnp.ones(NUM_CLIENTS)
@@ -138,7 +149,12 @@ def memory() -> dict[str, float]:
     compiled(rows, weights)[0].block_until_ready()
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     planned = compiled.memory_analysis().temp_size_in_bytes
-    return {"float64_copies_measured": round(grown / copy, 2), "float64_copies_planned": round(planned / copy, 2)}
+    sent = np.asarray(rows)[:, 0]
+    tracemalloc.start()
+    fuse_layer_on_host(sent, np.ones(NUM_CLIENTS), scale="paper")
+    on_host = tracemalloc.get_traced_memory()[1]
+    copies = {"compiled_measured": grown, "compiled_planned": planned, "on_host": on_host}
+    return {f"float64_copies_{name}": round(size / copy, 2) for name, size in copies.items()}
 
 
 def ott(repeats: int) -> dict[str, Any]:
@@ -147,8 +163,8 @@ def ott(repeats: int) -> dict[str, Any]:
         import jax
         import jax.numpy as jnp
         from ott.geometry import grid
-        from ott.solvers.linear import discrete_barycenter
         from ott.problems.linear import barycenter_problem
+        from ott.solvers.linear import discrete_barycenter
     except ImportError as missing:
         return {"note": f"OTT-JAX is not installed here ({missing}), and left out."}
     size = 1_000

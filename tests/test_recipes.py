@@ -14,13 +14,16 @@ from polyfed.aggregation import (
     ServerMomentum,
     ServerSGD,
     ServerYogi,
+    Switch,
     WassersteinBarycenter,
     WeightedMean,
 )
 from polyfed.environments import Uniform
 from polyfed.exchange import ClipNorm, HalfPrecision
+from polyfed.experiment import Variant
 from polyfed.experiments import load
 from polyfed.recipes import BASELINES, RECIPES, arms
+from polyfed.record import from_data, to_data
 from polyfed.simulation import simulate
 
 BASE = load("cartpole-poles")
@@ -163,3 +166,31 @@ def test_arms_share_the_learner_of_the_experiment():
 def test_a_misspelt_comparison_is_refused():
     with pytest.raises(ValueError, match=r"compare = 'fedvag' is not known: did you mean 'fedavg'\?"):
         arms(dataclasses.replace(BASE, compare=("fedvag",)))
+
+
+VARIED = dataclasses.replace(
+    BASE,
+    variants=(
+        Variant("mine", Switch(WeightedMean(), WassersteinBarycenter(), at_round=2)),
+        Variant("unused", WeightedMean()),
+    ),
+    compare=("mine", "local_only"),
+)
+
+
+def test_a_variant_is_the_experiment_with_another_rule():
+    found = arms(VARIED)
+    assert list(found) == ["fedwb", "mine", "local_only"]
+    alone = dataclasses.replace(VARIED, compare=(), variants=())
+    assert found["mine"] == dataclasses.replace(alone, method="mine", rule=VARIED.variants[0].rule)
+    assert from_data(to_data(VARIED)) == VARIED
+
+
+def test_a_comparison_with_neither_recipe_nor_variant_is_refused():
+    with pytest.raises(ValueError, match="did you mean 'mine'"):
+        arms(dataclasses.replace(VARIED, compare=("minee",)))
+
+
+def test_a_variant_needs_a_name_for_its_folder():
+    with pytest.raises(ValueError, match="cannot name a folder"):
+        dataclasses.replace(BASE, variants=(Variant("a b", WeightedMean()),)).check()

@@ -1,6 +1,6 @@
 """What a run on a data set found, arm by arm, on the common test set: prints one JSON object.
 
-    python docs/results/accuracy.py RUN_FOLDER... [--against fedavg]
+python docs/results/accuracy.py RUN_FOLDER... [--against fedavg]
 """
 
 from __future__ import annotations

@@ -112,7 +112,8 @@ class DQN(Agent):
 
     def act(self, state: DQNState, observation: Float[Array, "E D"], key: PRNGKeyArray) -> Int[Array, " E"]:
         """Epsilon-greedy actions."""
-        values = jax.vmap(lambda x: self._values(state.online, x))(observation)  # a matrix times a vector needs no transposed weights
+        one = lambda x: self._values(state.online, x)  # noqa: E731  a matrix times a vector needs no transposed weights
+        values = jax.vmap(one)(observation)
         return epsilon_greedy(values, self.exploration(state.explore_steps), key)
 
     def policy(self, state: DQNState, observation: Float[Array, "N D"]) -> Int[Array, " N"]:
@@ -217,7 +218,9 @@ class DQN(Agent):
 def _check_spaces(environment: World) -> None:
     name = type(environment).__name__
     if not isinstance(environment, Environment):
-        raise ValueError(f"DQN learns by acting, but {name} shows right answers and takes no actions: use a Classifier.")
+        raise ValueError(
+            f"DQN learns by acting, but {name} shows right answers and takes no actions: use a Classifier."
+        )
     if not isinstance(environment.action_space, Discrete):
         raise ValueError(
             f"DQN chooses among a finite set of actions, but {name} takes continuous ones: "

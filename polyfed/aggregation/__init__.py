@@ -22,6 +22,8 @@ RULES: tuple[AggregationRule, ...] = (
     WassersteinBarycenter.paper_exact(),
     WassersteinBarycenter(granularity="layer", scale="paper", grid="nearest", bias="barycenter"),
     Switch(WassersteinBarycenter(), WeightedMean(), at_round=1),
+    NestedMean(),
+    AlignedMean(),
 )
 
 SERVER_OPTIMIZERS: tuple[ServerOptimizer, ...] = (ServerSGD(), ServerMomentum(), ServerAdam(), ServerYogi())

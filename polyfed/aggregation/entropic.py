@@ -1,8 +1,8 @@
 """Entropic Wasserstein barycenters of histograms on a line: Sinkhorn iterations with a banded kernel.
 
-Iterative Bregman projections as in Benamou et al. (2015, sec. 3.2), here in `O(K n)` per iteration: the cost is the squared
-distance of positions, so the kernel is a short window. Iterations run on the scalings while these are of moderate size
-and on their logarithms from the moment they are not, so nothing overflows and nothing becomes 0 / 0.
+Iterative Bregman projections as in Benamou et al. (2015, sec. 3.2), here in `O(K n)` per iteration: the cost is the
+squared distance of positions, so the kernel is a short window. Iterations run on the scalings while these are of
+moderate size and on their logarithms from the moment they are not, so nothing overflows or becomes 0 / 0.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ def _log(values: Array) -> Array:
 def _weighted_sum(values: Array, voices: Array) -> Array:
     """`sum_k voices_k values_k`: `[K, R, n]`, `[K, R]` to `[R, n]`.
 
-    A loop, for XLA computes what enters a loop once (a fused sum would compute it anew for every client); and no product,
-    which `vmap` would turn into one of float32.
+    A loop, for XLA computes what enters a loop once (a fused sum would compute it anew for every client); and no
+    product, which `vmap` would turn into one of float32.
     """
 
     def add(k: Array, total: Array) -> Array:
@@ -153,8 +153,8 @@ def entropic_barycenter_1d(
         v_k = p_k / (G u_k),    b = prod_k (G v_k)^lambda_k,    u_k = b / (G v_k),    G_ij = exp(-C_ij / regularization)
 
     from `u_k = 1`. *Equal histograms do not come back*: the result is their blur, of a standard deviation of
-    `sqrt(regularization / 2)` bins. And it need not have converged: with 0.1, ten thousands of iterations are needed where
-    mass moves by a few bins, and a hundred stop close to the geometric mean. So look at `converged`.
+    `sqrt(regularization / 2)` bins. And it need not have converged: with 0.1, ten thousands of iterations are needed
+    where mass moves by a few bins, and a hundred stop close to the geometric mean. So look at `converged`.
 
     Args:
       histograms: `[K, n]`, not negative; of any mass, which does not matter. One without mass has no say.

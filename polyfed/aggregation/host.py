@@ -1,7 +1,7 @@
-"""The exact barycenter of one large layer in NumPy: the formula of `polyfed.aggregation.line` where arrays lie on the host.
+"""The exact barycenter of one large layer in NumPy: the formula of `line` for arrays on the host.
 
-NumPy sorts integers with vector instructions, XLA on a CPU does not, and memory can be used again: two to four times as fast
-and less than half of the memory. For a server outside of a compiled program.
+NumPy sorts integers with vector instructions, XLA on a CPU does not, and memory can be used again: about
+twice as fast, and a third of the memory. For a server outside of a compiled program.
 
 References: pereira2025fedwb, agueh2011barycenters.
 """
@@ -42,8 +42,8 @@ def _block_means(keys: NDArray[np.int64], shares: NDArray[np.int64], tag_bits: i
         return sums[:-1] / (count * unit)
     whole, before = int(np.sum(shares)), 0
     for begin in range(0, len(pool), _CHUNK):
-        part = pool[begin : begin + _CHUNK]
-        share, level = shares[part & (2**tag_bits - 1)], (part >> tag_bits) / unit
+        events = pool[begin : begin + _CHUNK]
+        share, level = shares[events & (2**tag_bits - 1)], (events >> tag_bits) / unit
         since = before + np.cumsum(share) - share
         block = since // whole
         over = np.maximum(since + share - (block + 1) * whole, 0)  # of an event on a border, the next block's
@@ -55,7 +55,7 @@ def _block_means(keys: NDArray[np.int64], shares: NDArray[np.int64], tag_bits: i
 
 
 def _moved_mass(levels: Vector, voices: Vector) -> Vector:
-    """What the barycenter of histograms of mass 1 holds in each bin beyond their weighted mean, `[n]`. Levels `[K, n - 1]`."""
+    """What the barycenter of histograms of mass 1 holds in each bin beyond their mean, `[n]`. Levels `[K, n - 1]`."""
     count, size = levels.shape
     low, high = levels.min(axis=0), levels.max(axis=0)
     bits = min(52, 61 - (count * (size + 1)).bit_length())

@@ -29,7 +29,8 @@ def heard(update: Update, on_nonfinite: OnNonfinite = "raise") -> tuple[Array, A
       ValueError: See `on_nonfinite`.
 
     Example:
-      >>> update = Update(payload=jnp.array([[1.0, 2.0], [jnp.nan, 0.0], [jnp.inf, 0.0]]), weight=jnp.array([1.0, 2.0, 0]))
+      >>> payload = jnp.array([[1.0, 2.0], [jnp.nan, 0.0], [jnp.inf, 0.0]])
+      >>> update = Update(payload=payload, weight=jnp.array([1.0, 2.0, 0.0]))
       >>> weight, count = heard(update, "drop")
       >>> weight.tolist(), float(count)
       ([1.0, 0.0, 0.0], 1.0)

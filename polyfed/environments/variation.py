@@ -185,8 +185,8 @@ def _check_names(environment: World, names: Sequence[str], num_clients: int) -> 
     family, known = type(environment).__name__, list(quantities(environment.params_class))
     if isinstance(environment, World) and not isinstance(environment, Environment):
         raise ValueError(
-            f"Explicit, Grid and Uniform vary physics, but {family} has none: use EqualSplit, LabelShards or Dirichlet, "
-            "and TestSet for what is held out."
+            f"Explicit, Grid and Uniform vary physics, but {family} has none: use EqualSplit, LabelShards or "
+            "Dirichlet, and TestSet for what is held out."
         )
     if num_clients < 1:
         raise ValueError(f"{family} was asked for {num_clients} worlds, but somebody must live. Ask for 1 or more.")

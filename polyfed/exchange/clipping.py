@@ -9,13 +9,13 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from polyfed.checks import in_range
-from polyfed.leaves import is_floating
 from polyfed.exchange.transform import Transform
+from polyfed.leaves import is_floating
 from polyfed.types import Payload, Update
 
 
 def clip_to(payload: Payload, broadcast: Payload, max_norm: float) -> Payload:
-    """`b + (x - b) * min(1, max_norm / ||x - b||)` for each client, the norm over all leaves of numbers with a fraction together.
+    """`b + (x - b) * min(1, max_norm / ||x - b||)` for each client, the norm over all floating-point leaves.
 
     Args:
       payload: Leaves `[C, ...]`.

@@ -9,6 +9,4 @@ import dataclasses
 
 from polyfed.experiments.mnist_ten_agents import EXPERIMENT as TEN_AGENTS
 
-EXPERIMENT = dataclasses.replace(
-    TEN_AGENTS, name="mnist-agent-count", compare=("fedavg", "fedwb_paper"), num_rounds=40
-)
+EXPERIMENT = dataclasses.replace(TEN_AGENTS, name="mnist-agent-count", compare=("fedavg", "fedwb_paper"), num_rounds=40)

@@ -1,7 +1,7 @@
 """FedWB first, FedAvg then: the switch at rounds 1, 2, 5 and 10, and when the model stalls.
 
-Open question 1 of the paper (Pereira and Amini 2025). `switch_*` begins with the layer-wise entropic form that the paper
-probably ran, `exact_switch_*` with the same solved exactly. Everything else is that of `mnist-ten-agents`.
+Open question 1 of the paper (Pereira and Amini 2025). `switch_*` begins with the layer-wise entropic form that the
+paper probably ran, `exact_switch_*` with the same solved exactly. Everything else is that of `mnist-ten-agents`.
 """
 
 import dataclasses

@@ -1,9 +1,9 @@
 """Ten agents with a tenth of MNIST each: every reading of FedWB against FedAvg, between learning alone and pooling.
 
-The paper (Pereira and Amini 2025, sec. 5) reports 95 % on the test set within 25 epochs, FedWB ahead of FedAvg early on.
+The paper (Pereira and Amini 2025, sec. 5) reports 95 % on the test set within 25 epochs, FedWB ahead of FedAvg early.
 Network, optimizer and local epochs are not published; those here are ours: 784-128-10, one local epoch per round, plain
-SGD whose step size was chosen for FedAvg and pooling on seeds 1000 and 1001. `--environment.source.folder` names the folder of IDX files, `--no-common-start` gives every agent an
-initialisation of its own.
+SGD whose step size was chosen for FedAvg and pooling on seeds 1000 and 1001. `--environment.source.folder` names the
+folder of IDX files, `--no-common-start` gives every agent an initialisation of its own.
 """
 
 from polyfed.agents import Classifier

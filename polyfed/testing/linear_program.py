@@ -46,15 +46,20 @@ def barycenter_linear_program(histograms: ArrayLike, weights: ArrayLike, power: 
 
     h, shares = np.asarray(histograms, np.float64), np.asarray(weights, np.float64)
     if not (np.all(np.isfinite(shares)) and np.all(shares >= 0) and np.any(shares > 0)):
-        raise ValueError(f"The weights {shares.tolist()} share nothing out. Give finite ones from 0, one at least above.")
+        raise ValueError(
+            f"The weights {shares.tolist()} share nothing out. Give finite ones from 0, one at least above."
+        )
     h, shares = h[shares > 0], shares[shares > 0] / np.sum(shares)
     if not (np.all(np.isfinite(h)) and np.all(h >= 0) and np.all(np.sum(h, axis=1) > 0)):
-        raise ValueError("A histogram has a negative or infinite bin, or no mass. Subtract the minimum; drop constants.")
+        raise ValueError(
+            "A histogram has a negative or infinite bin, or no mass. Subtract the minimum; drop constants."
+        )
     count, size = h.shape
     if (needed := _gigabytes(count, size)) > MOST_GIGABYTES:
         raise ValueError(
-            f"The linear program of {count} histograms of {size} bins has {count * size**2:,} variables and needs about "
-            f'{needed:,.1f} GB. Use the exact solver, barycenter_1d(..., grid="nearest"), which finds the same optimum.'
+            f"The linear program of {count} histograms of {size} bins has {count * size**2:,} variables and needs "
+            f'about {needed:,.1f} GB. Use the exact solver, barycenter_1d(..., grid="nearest"), which finds the same '
+            "optimum."
         )
     positions = np.arange(size)
     cost = np.abs(positions[:, None] - positions).astype(np.float64) ** power

@@ -169,7 +169,6 @@ def test_a_nan_of_a_client_that_came_is_seen():
 @pytest.mark.parametrize(
     ("rule", "made_up"),
     [
-        pytest.param(AlignedMean(), made_up_networks, id="weights"),
         pytest.param(AlignedMean(own=True), made_up_nested, id="own", marks=pytest.mark.slow),
         pytest.param(
             AlignedMean(features="activations", num_passes=2),

@@ -39,7 +39,9 @@ def test_rows_p1_p2_p10():
         found = fuse_rows_geometric(rows, weights, scale=scale).rows
         assert np.all(np.isfinite(found))
         np.testing.assert_allclose(fuse_rows_geometric(rows[::-1], weights[::-1], scale=scale).rows, found, atol=1e-6)
-        np.testing.assert_allclose(fuse_rows_geometric(2 * rows + 1, weights, scale=scale).rows, 2 * found + 1, atol=1e-5)
+        np.testing.assert_allclose(
+            fuse_rows_geometric(2 * rows + 1, weights, scale=scale).rows, 2 * found + 1, atol=1e-5
+        )
         same = np.broadcast_to(rows[:1], rows.shape)
         np.testing.assert_array_equal(fuse_rows_geometric(same, weights, scale=scale).rows, rows[0])
     assert np.isnan(fuse_rows_geometric(rows, np.ones(5, np.float32)).rows).all()

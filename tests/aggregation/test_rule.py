@@ -5,13 +5,15 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from polyfed.aggregation import RULES, AggregationRule
-from polyfed.testing import check_rule
+from polyfed.aggregation import RULES, AggregationRule, AlignedMean, NestedMean
+from polyfed.testing import check_rule, made_up_nested, made_up_networks, made_up_update
+
+MADE_UP = {NestedMean: made_up_nested, AlignedMean: made_up_networks}  # rules that read more than arrays
 
 
 @pytest.mark.parametrize("rule", RULES, ids=repr)
 def test_keeps_the_contract(rule):
-    check_rule(rule)
+    check_rule(rule, made_up=MADE_UP.get(type(rule), made_up_update))
 
 
 class Broken(AggregationRule):

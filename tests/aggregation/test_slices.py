@@ -10,7 +10,6 @@ import pytest
 from polyfed.agents.networks import MLP, DuelingMLP
 from polyfed.aggregation import WeightedMean
 from polyfed.aggregation.slices import NestedMean, largest_width, merge_slices, slice_network
-from polyfed.testing import check_rule, made_up_nested
 from polyfed.types import Nested, Update
 
 WIDTHS = (3, 6, 2, 6, 5)
@@ -114,10 +113,6 @@ def test_with_full_width_it_is_the_weighted_mean():
     mean = WeightedMean().aggregate((), Update(payload=stack, weight=weight))[0]
     for given, wanted in zip(jax.tree.leaves(merged), jax.tree.leaves(mean), strict=True):
         np.testing.assert_allclose(given, wanted, rtol=1e-6, atol=1e-7)
-
-
-def test_keeps_the_contract():
-    check_rule(NestedMean(), made_up=made_up_nested, num_clients=5)
 
 
 def test_facts():

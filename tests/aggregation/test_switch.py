@@ -46,7 +46,9 @@ def test_metrics_of_the_rule_that_rests_are_nan():
 def test_schedules_nest():
     inner = Switch(WeightedMean(), PAPER, at_round=1)
     found = merges(Switch(inner, WeightedMean(), at_round=2), updates(3))
-    exact = [merges(rule, [u])[0][0] for rule, u in zip((WeightedMean(), PAPER, WeightedMean()), updates(3), strict=True)]
+    exact = [
+        merges(rule, [u])[0][0] for rule, u in zip((WeightedMean(), PAPER, WeightedMean()), updates(3), strict=True)
+    ]
     for (merged, _), wanted in zip(found, exact, strict=True):
         np.testing.assert_array_equal(merged, wanted)
 

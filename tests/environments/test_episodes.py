@@ -12,9 +12,9 @@ import pytest
 
 from polyfed import recipes
 from polyfed.environments import Acrobot, CartPole, Environment, Explicit, MountainCar, Probe
+from polyfed.environments.episodes import evaluate_policy
 from polyfed.environments.gymnasium import reference, set_state
 from polyfed.environments.probes import DELAYED_REWARD, OBSERVED_REWARD
-from polyfed.environments.episodes import evaluate_policy
 from polyfed.experiment import Evaluation, Experiment
 from polyfed.simulation.simulate import Simulation
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from polyfed import recipes
-from polyfed.aggregation import ServerAdam, weighted_mean
+from polyfed.aggregation import LocalOnly, NestedMean, ServerAdam, weighted_mean
 from polyfed.environments import Explicit
 from polyfed.exchange import HalfPrecision, LoseMessages
 from polyfed.experiment import Experiment
 from polyfed.leaves import stacked
 from polyfed.simulation.compile_clock import compile_seconds
-from polyfed.simulation.engine import Federation, run_rounds
+from polyfed.simulation.engine import Federation, home, run_rounds
 from polyfed.simulation.round import Client, ClientParts, client_round
 from polyfed.simulation.simulate import Simulation
 
@@ -333,3 +333,40 @@ def test_where_every_message_is_lost_clients_learn_and_the_broadcast_stays(tiny:
     online = jax.tree.leaves(outcome.of_seed(0)[0].agent.online)
     broadcast = jax.tree.leaves(before.broadcast)
     assert all(np.any(x[c] != b[0]) for x, b in zip(online, broadcast, strict=True) for c in range(3))
+
+
+def test_with_starts_of_their_own_clients_differ_and_train_what_they_have(tiny: Callable[..., Experiment]) -> None:
+    """Before the first merge nothing has been broadcast; after it, everybody has what was merged."""
+    own = run(Simulation(tiny(common_start=False), (0,), list(TWO)), 1)
+    weights = jax.tree.leaves(own.first.agent.online)[0][0]
+    assert not np.array_equal(weights[0], weights[1])
+    parts, plan = own.simulation.homes, own.simulation.plan
+    for c in range(3):
+        client = jax.tree.map(lambda x, c=c: jnp.asarray(x[0, c]), own.first)
+        local, params, key = home(parts, plan, jnp.int32(c), jnp.int32(1))
+        alone, _, _ = jax.jit(
+            lambda client, local, params, key: client_round(
+                local, client, local.agent.share(client.agent), (params, key), local_steps=plan.local_steps
+            )
+        )(client, local, params, key)
+        found = jax.tree.map(lambda x, c=c: x[0, c], own.clients.agent.online)
+        for a, b in zip(jax.tree.leaves(alone.agent.online), jax.tree.leaves(found), strict=True):
+            np.testing.assert_allclose(np.asarray(a), b, rtol=1e-5, atol=1e-6)
+    later = run(Simulation(tiny(common_start=False, rule=LocalOnly(), method="local_only"), (0,), list(TWO)), 2)
+    common = run(Simulation(tiny(rule=LocalOnly(), method="local_only"), (0,), list(TWO)), 2)
+    first = jax.tree.leaves(common.first.agent.online)[0][0]
+    np.testing.assert_array_equal(first[0], first[1])
+    assert np.isfinite(jax.tree.leaves(later.clients.agent.online)[0]).all()
+
+
+def test_clients_of_different_widths_never_touch_what_they_do_not_hold(tiny: Callable[..., Experiment]) -> None:
+    experiment = tiny(agent={"width": (4, 8, 16)}, rule=NestedMean(), method="heterofl")
+    outcome = run(Simulation(experiment, (0, 1), list(TWO)), 3)
+    merged = outcome.server.broadcast
+    assert merged.width.tolist() == [16, 16]
+    weights = outcome.clients.agent.online.layers[0].weight  # [S, C, 16, 4]
+    begun = outcome.first.agent.online.layers[0].weight
+    assert not np.array_equal(weights[:, 0, :4], begun[:, 0, :4])
+    np.testing.assert_array_equal(weights[:, 0, 8:], weights[:, 1, 8:], "both have what the third client sent")
+    assert not np.array_equal(weights[:, 2, 8:], begun[:, 2, 8:])
+    assert outcome.simulation.evaluate(outcome.simulation.init()).shape == (2, 4, 4)
