@@ -194,7 +194,7 @@ class Experiment(eqx.Module):
             weight = jnp.ones(self.num_agents, jnp.float32)
             return self.rule.aggregate(self.rule.init(one), Update(payload, weight))[0]
 
-        first = jax.tree.map(lambda x: x[0], stacked(self.agent, self.num_agents))
+        first: AnyAgent = jax.tree.map(lambda x: x[0], stacked(self.agent, self.num_agents))
         jax.eval_shape(merge, first)
 
     def _check_silent(self, who: str) -> None:

@@ -5,6 +5,9 @@ A rule added to `RULES`, or a server optimizer to `SERVER_OPTIMIZERS`, is put th
 
 from polyfed.aggregation.alignment import AlignedMean
 from polyfed.aggregation.barycenter import WassersteinBarycenter, fuse_rows
+from polyfed.aggregation.entropic import entropic_barycenter_1d
+from polyfed.aggregation.geometric import geometric_mean
+from polyfed.aggregation.host import fuse_layer_on_host
 from polyfed.aggregation.line import barycenter_1d, displacement
 from polyfed.aggregation.local_only import LocalOnly
 from polyfed.aggregation.mean import WeightedMean, weighted_mean
@@ -12,6 +15,7 @@ from polyfed.aggregation.rule import AggregationRule
 from polyfed.aggregation.server_optimizer import ServerAdam, ServerMomentum, ServerOptimizer, ServerSGD, ServerYogi
 from polyfed.aggregation.slices import NestedMean
 from polyfed.aggregation.switch import Stalled, Switch
+from polyfed.aggregation.values import fuse_values
 
 RULES: tuple[AggregationRule, ...] = (
     WeightedMean(),
@@ -20,7 +24,9 @@ RULES: tuple[AggregationRule, ...] = (
     WassersteinBarycenter(grid="nearest"),
     WassersteinBarycenter(power=1),
     WassersteinBarycenter.paper_exact(),
-    WassersteinBarycenter(granularity="layer", scale="paper", grid="nearest", bias="barycenter"),
+    WassersteinBarycenter.lp(),
+    WassersteinBarycenter.values(),
+    WassersteinBarycenter.geometric(),
     Switch(WassersteinBarycenter(), WeightedMean(), at_round=1),
     NestedMean(),
     AlignedMean(),
@@ -46,6 +52,10 @@ __all__ = [
     "WeightedMean",
     "barycenter_1d",
     "displacement",
+    "entropic_barycenter_1d",
+    "fuse_layer_on_host",
     "fuse_rows",
+    "fuse_values",
+    "geometric_mean",
     "weighted_mean",
 ]
