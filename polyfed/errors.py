@@ -10,6 +10,7 @@ EXIT_CODES = {
     5: "the disk refused: full, read-only or not permitted; what was written before is intact",
     6: "damaged run folder: a file was cut or edited, and no earlier checkpoint is whole",
     7: "busy: another process is working in this run folder",
+    8: "a client's training diverged, and its rule does not leave such clients out",
     130: "interrupted by the user; the run can be resumed",
 }
 
@@ -40,6 +41,12 @@ class DamagedError(PolyfedError):
     """A file does not hold what was written."""
 
     exit_code = 6
+
+
+class DivergedError(PolyfedError):
+    """A client's weights are no longer finite numbers."""
+
+    exit_code = 8
 
 
 class BusyError(PolyfedError):

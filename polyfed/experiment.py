@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from polyfed.agents import DQN, Classifier
+from polyfed.agents import DQN, Agent, Classifier
 from polyfed.aggregation import (
     AlignedMean,
     LocalOnly,
@@ -186,7 +186,7 @@ class Experiment(eqx.Module):
     def _check_messages(self) -> None:
         """Refuse a rule that cannot merge what this learner shares, by merging shapes."""
 
-        def merge(agent: AnyAgent) -> Any:
+        def merge(agent: Agent) -> Any:
             state = agent.init(jax.random.key(0), self.environment, self.worlds_per_agent)
             each = lambda x: jnp.broadcast_to(x, (self.num_agents, *jnp.shape(x)))  # noqa: E731
             payload = jax.tree.map(each, agent.share(state))
@@ -194,7 +194,7 @@ class Experiment(eqx.Module):
             weight = jnp.ones(self.num_agents, jnp.float32)
             return self.rule.aggregate(self.rule.init(one), Update(payload, weight))[0]
 
-        first: AnyAgent = jax.tree.map(lambda x: x[0], stacked(self.agent, self.num_agents))
+        first: Agent = jax.tree.map(lambda x: x[0], stacked(self.agent, self.num_agents))
         jax.eval_shape(merge, first)
 
     def _check_silent(self, who: str) -> None:

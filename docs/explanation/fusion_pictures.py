@@ -1,4 +1,4 @@
-"""The pictures of wasserstein-fusion.md: `python docs/explanation/fusion_pictures.py` (five minutes on one core).
+"""The pictures of wasserstein-fusion.md: `python docs/explanation/fusion_pictures.py` (three minutes on two cores).
 
 Every curve, image and number is computed by the library's own functions, from seeds that are fixed here. It writes
 `figures/*.svg` and, with all numbers that the page quotes, `figures/fusion_pictures.json`.
@@ -103,7 +103,7 @@ def two_rows() -> dict[str, Any]:
         for axes in grid[1]:
             axes.set_xlabel("position")
         save(figure, "two-rows")
-    others = {"nearest": {"grid": "nearest"}, "power 1": {"power": 1}}
+    others: dict[str, Any] = {"nearest": {"grid": "nearest"}, "power 1": {"power": 1}}
     same = {name: np.asarray(barycenter_1d(rows, equal, **fields)) for name, fields in others.items()}
     return {
         "displacement": displacement(rows, equal),
@@ -232,7 +232,7 @@ def histograms(networks: Any) -> dict[str, list[tuple[float, float]]]:
 
 def drift(by_epoch: dict[int, dict[str, Any]], pairs: dict[str, list[tuple[float, float]]]) -> dict[str, Any]:
     """Displacement, likeness and accuracy after one merge, by local epochs."""
-    looks = {
+    looks: dict[str, Any] = {
         "mean": (BLUE, "-", "o"),
         "row": (GREEN, (0, (5, 1.5, 1, 1.5)), "^"),
         "layer": (VERMILLION, (0, (6, 1.5)), "s"),
@@ -451,7 +451,12 @@ def main() -> None:
 
 def means(one: dict[str, Any]) -> dict[str, Any]:
     """Mean over seeds of accuracy and likeness; median of displacement and of moved units; gains by seed."""
-    centre = {"accuracy": np.mean, "likeness": np.mean, "displacement": np.median, "moved units": np.median}
+    centre: dict[str, Any] = {
+        "accuracy": np.mean,
+        "likeness": np.mean,
+        "displacement": np.median,
+        "moved units": np.median,
+    }
     told = {kind: {name: centre[kind](values) for name, values in of.items()} for kind, of in one.items()}
     mean = np.array(one["accuracy"]["mean"])
     gains = {name: np.array(values) - mean for name, values in one["accuracy"].items() if name != "mean"}

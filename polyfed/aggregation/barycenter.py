@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from polyfed.aggregation.line import Grid, Scale
@@ -23,6 +24,7 @@ from polyfed.aggregation.nonfinite import OnNonfinite, heard
 from polyfed.aggregation.rows import fuse_rows, fuse_rows_entropic, fuse_rows_geometric
 from polyfed.aggregation.rule import AggregationRule
 from polyfed.aggregation.values import fuse_values
+from polyfed.errors import DivergedError
 from polyfed.types import Metrics, Payload, Update
 
 Granularity = Literal["row", "layer"]
@@ -208,6 +210,16 @@ class WassersteinBarycenter(AggregationRule):
         if self.on_displacement == "mean":
             fused = jnp.where(scrambled, weighted_mean(leaf, weights), fused)
         return fused, {**metrics, "scrambled": scrambled.astype(metrics["displacement"].dtype)}
+
+    def refuse(self, metrics: dict[str, np.ndarray]) -> None:
+        """Raises `DivergedError` where a client came with a number that is not finite and must not be left out."""
+        broken = np.nan_to_num(metrics.get("nonfinite", np.zeros(())))
+        if self.on_nonfinite == "raise" and broken.any():
+            raise DivergedError(
+                f"In round {np.argwhere(broken)[0][0] + 1} of this block {int(broken.max())} of the clients sent weights that "
+                "are not finite, so they cannot be fused: lower the learning rate, or leave such clients out with "
+                "--rule.on-nonfinite drop. What was run before is kept."
+            )
 
     def aggregate(self, state: Any, update: Update) -> tuple[Payload, Any, Metrics]:
         """`(fused, state, metrics)`; see `fuse_rows`, `fuse_rows_entropic`, `fuse_rows_geometric`, `fuse_values`."""

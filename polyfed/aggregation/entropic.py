@@ -3,6 +3,8 @@
 Iterative Bregman projections as in Benamou et al. (2015, sec. 3.2), here in `O(K n)` per iteration: the cost is the
 squared distance of positions, so the kernel is a short window. Iterations run on the scalings while these are of
 moderate size and on their logarithms from the moment they are not, so nothing overflows or becomes 0 / 0.
+
+References: benamou2015bregman.
 """
 
 from __future__ import annotations

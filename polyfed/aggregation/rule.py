@@ -58,7 +58,7 @@ class AggregationRule(eqx.Module):
         return ()
 
     def refuse(self, metrics: dict[str, Any]) -> None:
-        """Raises `ValueError` where what was reported forbids to go on.
+        """Raises `DivergedError` where what was reported forbids to go on.
 
         Args:
           metrics: NumPy arrays `[R, S, ...]` by name, of a block of rounds.

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from polyfed import recipes
+from polyfed.aggregation import WassersteinBarycenter
 from polyfed.environments import Explicit, Grid, Pendulum, Uniform
-from polyfed.exchange import HalfPrecision
+from polyfed.errors import DivergedError
+from polyfed.exchange import HalfPrecision, Transform
 from polyfed.experiment import Evaluation, Experiment
 from polyfed.simulation.simulate import Simulation, Traffic, check_seeds, world_values
+from polyfed.types import Update
 
 WEIGHTS = 4 * (4 * 16 + 16 + 16 * 2 + 2)  # bytes of a network 4-16-2
 
@@ -110,3 +115,23 @@ def test_one_agent_for_all_clients_cannot_have_a_number_per_client(tiny: Callabl
     experiment = recipes.pooled(tiny(agent={"learning_rate": (1e-3, 5e-4, 1e-3)}))
     with pytest.raises(ValueError, match=r"pooled.*one agent.*agent\.learning_rate"):
         Simulation(experiment, (0,))
+
+
+class Spoil(Transform):
+    """Makes the message of the last client NaN."""
+
+    def upload(self, state, update, broadcast, key):
+        spoilt = jax.tree.map(lambda x: x.at[-1].set(jnp.nan), update.payload)
+        return Update(spoilt, update.weight), state
+
+
+def test_a_client_that_diverged_ends_the_run_or_is_left_out_as_the_rule_says(tiny):
+    experiment = tiny(rule=WassersteinBarycenter(), transforms=(Spoil(),), method="fedwb")
+    simulation = Simulation(experiment, (0,))
+    with pytest.raises(DivergedError, match="lower the learning rate, or leave such clients out"):
+        simulation.advance(simulation.init(), 1)
+    forgiving = dataclasses.replace(experiment, rule=WassersteinBarycenter(on_nonfinite="drop"))
+    simulation = Simulation(forgiving, (0,))
+    federation, metrics = simulation.advance(simulation.init(), 2)
+    assert metrics["nonfinite"].tolist() == [[1.0], [1.0]]
+    assert all(np.isfinite(x).all() for x in map(np.asarray, jax.tree.leaves(federation.server.broadcast)))
