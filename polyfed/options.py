@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 import io
 import re
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import tyro
 from tyro.conf import Positional, arg
@@ -116,23 +117,23 @@ def _sentence(box: str, prog: str) -> str:
 
 def overrides(argv: list[str], experiment: Experiment) -> tuple[Run, Experiment]:
     """The options of a run and its experiment with every field that was given on the command line."""
-    from polyfed.experiment import Experiment
-
+    plain = dataclasses.replace(experiment, transforms=(), variants=())
+    fields = {field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)}
+    form = _form_of(plain)
     both = dataclasses.make_dataclass(
         "RunExperiment",
         [
             ("options", Annotated[Run, arg(name="")]),
-            ("fields", Annotated[Experiment, arg(name="")]),
+            ("fields", Annotated[form, arg(name="")]),
         ],
     )
     both.__doc__ = f"Run {experiment.name}: {titles().get(experiment.name, '')}"
-    plain = dataclasses.replace(experiment, transforms=(), variants=())
     with _short_docstrings(), _registry(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Mutable type")  # Equinox freezes its modules by itself
+        warnings.filterwarnings("ignore", category=UserWarning, module="tyro")  # of numbers given per client
         given = parse(
             both,
             args=argv[1:],
-            default=both(Run(experiment=argv[0]), plain),
+            default=both(Run(experiment=argv[0]), form(**fields)),
             prog=f"polyfed run {argv[0]}",
             config=(tyro.conf.AvoidSubcommands,),
         )
@@ -141,8 +142,19 @@ def overrides(argv: list[str], experiment: Experiment) -> tuple[Run, Experiment]
             f"{given.options.experiment!r} is one word too many after {argv[0]!r}: options start with --, "
             "and one experiment runs at a time."
         )
-    fields = dataclasses.replace(given.fields, transforms=experiment.transforms, variants=experiment.variants)
-    return given.options, fields
+    changed = {name: getattr(given.fields, name) for name in fields if name not in ("transforms", "variants")}
+    return given.options, dataclasses.replace(experiment, **changed)
+
+
+def _form_of(experiment: Experiment) -> type:
+    """The fields of an experiment as a form in which every part is of the class that it is, and of no other."""
+    cls, parts = type(experiment), {f.name: getattr(experiment, f.name) for f in dataclasses.fields(experiment)}
+    hints = get_type_hints(cls)
+    helps = dict(re.findall(r"^    (\w+): .*?  # (.+)$", inspect.getsource(cls), re.MULTILINE))
+    types = {name: type(part) if dataclasses.is_dataclass(part) else hints[name] for name, part in parts.items()}
+    return dataclasses.make_dataclass(
+        cls.__name__, [(name, Annotated[kind, arg(help=helps.get(name, ""))]) for name, kind in types.items()]
+    )
 
 
 class _short_docstrings:
@@ -173,14 +185,16 @@ def _registry() -> Any:
 
     @registry.primitive_rule
     def per_client(info: Any) -> Any:
-        if info.type not in (float, int):
+        kinds = {float: float, int: int, float | None: float, int | None: int}
+        if info.type not in kinds:
             return None
-        kind = info.type
+        kind, optional = kinds[info.type], info.type not in (float, int)
+        none = "{None}|" if optional else ""
         return spec(
             nargs=1,
-            metavar=f"{kind.__name__.upper()}[,...]" if kind is float else "INT",
-            instance_from_str=lambda words: typed.numbers(words[0], kind),
-            is_instance=lambda x: isinstance(x, (int, float, tuple)) and not isinstance(x, bool),
+            metavar=none + ("FLOAT[,...]" if kind is float else "INT[,...]" if optional else "INT"),
+            instance_from_str=lambda words: None if optional and words[0] == "None" else typed.numbers(words[0], kind),
+            is_instance=lambda x: optional if x is None else isinstance(x, (int, float, tuple)) and x is not True,
             str_from_instance=lambda x: [",".join(map(str, x)) if isinstance(x, tuple) else str(x)],
         )
 

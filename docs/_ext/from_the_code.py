@@ -104,13 +104,19 @@ def settings(experiment: Any) -> list[tuple[str, str]]:
         ("clients", str(experiment.num_clients)),
         ("method", experiment.method),
         ("beside it", " ".join(experiment.compare)),
-        ("rounds × local steps", f"{rounds} × {steps} = {rounds * steps} environment steps per client"),
+        ("rounds × local steps", f"{rounds} × {steps} = {rounds * steps} steps per client"),
         ("learner", changed_fields(experiment.agent)),
-        ("what survives a merge", full(experiment.agent.survival)),
+        ("what survives a merge", survives(experiment.agent)),
         ("rule", full(experiment.rule)),
+        *((f"variant {variant.method}", changed_fields(variant.rule)) for variant in experiment.variants),
         ("evaluation", f"every {evaluation.every} rounds, {evaluation.episodes} episodes, seed {evaluation.seed}"),
         ("held-out worlds", full(evaluation.held_out) if evaluation.num_held_out else "none"),
     ]
+
+
+def survives(agent: Any) -> str:
+    """What of a learner outlives a merge, besides what it does not share."""
+    return full(agent.survival) if hasattr(agent, "survival") else f"keep_optimizer={agent.keep_optimizer}"
 
 
 def full(part: Any) -> str:

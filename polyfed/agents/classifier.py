@@ -71,7 +71,7 @@ class Classifier(Agent):
     minibatches: int = eqx.field(default=1, static=True)  # gradient steps on what was read since the last
     keep_optimizer: bool = eqx.field(default=True, static=True)  # momentum and Adam's moments survive a merge
     local_terms: tuple[Proximal, ...] = ()
-    width: int | None = None  # units of each hidden layer that the client holds, its messages `Nested`; none: all
+    width: int | tuple[int, ...] | None = None  # units held of each hidden layer, messages `Nested`; none: all
 
     @property
     def rollout_length(self) -> int:  # type: ignore[override]

@@ -65,7 +65,7 @@ class DQN(Agent):
     exploration: Exploration = LinearDecay()
     survival: Survival = Survival()
     local_terms: tuple[Proximal, ...] = ()
-    width: int | None = None  # units of each hidden layer that the client holds, its messages `Nested`; none: all
+    width: int | tuple[int, ...] | None = None  # units held of each hidden layer, messages `Nested`; none: all
 
     def check(self, environment: World) -> None:
         """Raise `ValueError` in one sentence if a field is out of range or the environment does not fit."""

@@ -215,10 +215,11 @@ class WassersteinBarycenter(AggregationRule):
         """Raises `DivergedError` where a client came with a number that is not finite and must not be left out."""
         broken = np.nan_to_num(metrics.get("nonfinite", np.zeros(())))
         if self.on_nonfinite == "raise" and broken.any():
+            first, most = np.argwhere(broken)[0][0] + 1, int(broken.max())
             raise DivergedError(
-                f"In round {np.argwhere(broken)[0][0] + 1} of this block {int(broken.max())} of the clients sent weights that "
-                "are not finite, so they cannot be fused: lower the learning rate, or leave such clients out with "
-                "--rule.on-nonfinite drop. What was run before is kept."
+                f"In round {first} of this block {most} of the clients sent weights that are not finite, so they "
+                "cannot be fused: lower the learning rate, or leave such clients out with --rule.on-nonfinite drop. "
+                "What was run before is kept."
             )
 
     def aggregate(self, state: Any, update: Update) -> tuple[Payload, Any, Metrics]:

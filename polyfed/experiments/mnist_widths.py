@@ -32,7 +32,7 @@ EXPERIMENT = heterofl(
             hidden=(max(WIDTHS),),
             learning_rate=0.5,
             batch_size=32,
-            width=WIDTHS * 3,  # type: ignore[arg-type]  # one per client
+            width=WIDTHS * 3,
         ),
         num_rounds=15,
         variants=VARIANTS,
