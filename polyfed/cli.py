@@ -121,6 +121,8 @@ def _run(argv: list[str]) -> int:
     if options.transforms:
         parts = tuple(typed.transform(text) for text in options.transforms.split())
         experiment = dataclasses.replace(experiment, transforms=parts)
+    if options.split:
+        experiment = dataclasses.replace(experiment, variation=typed.split(options.split))
     if options.debug:
         return _debug(options, experiment)
     return _go(options, experiment, argv)

@@ -41,6 +41,7 @@ class Run:
     seeds: str = "0-4"  # integers and ranges, e.g. 0-9 or 0,3,7
     recipe: str = ""  # another published method in place of the experiment's own, e.g. fedadam
     transforms: str = ""  # on the way up, in order, e.g. "half-precision clip-norm:max_norm=1.0"
+    split: str = ""  # another split of a data set, e.g. "dirichlet:alpha=0.1" or "label-shards:shards_per_client=1"
     out: Path = Path("runs")  # where run folders live
     resume: str = ""  # a run folder that was not finished; goes on from its last checkpoint
     force: bool = False  # resume in spite of other versions or another machine

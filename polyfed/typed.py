@@ -1,4 +1,4 @@
-"""What is typed at a command line, as values: seeds, numbers per client, worlds, transforms."""
+"""What is typed at a command line, as values: seeds, numbers per client, worlds, splits, transforms."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import re
 from typing import Any
 
+from polyfed.environments import SPLITS
 from polyfed.exchange import TRANSFORMS
 from polyfed.naming import did_you_mean
 
@@ -69,21 +70,37 @@ def transform(text: str) -> Any:
     >>> transform("clip-norm:max_norm=0.5")
     ClipNorm(max_norm=0.5)
     """
+    return _part(text, "transform", TRANSFORMS)
+
+
+def split(text: str) -> Any:
+    """A split of a data set by its name, with its fields after a colon.
+
+    >>> split("dirichlet:alpha=0.1,seed=3")
+    Dirichlet(alpha=0.1, seed=3)
+    """
+    return _part(text, "split", SPLITS)
+
+
+def _part(text: str, kind: str, parts: tuple[Any, ...]) -> Any:
     name, _, rest = text.partition(":")
-    known: dict[str, Any] = {kebab(type(part).__name__): part for part in TRANSFORMS}
+    known: dict[str, Any] = {kebab(type(part).__name__): part for part in parts}
     if name not in known:
-        raise ValueError(f"There is no transform {name!r}: {did_you_mean(name, known)}")
+        raise ValueError(f"There is no {kind} {name!r}: {did_you_mean(name, known)}")
     part = known[name]
     fields: dict[str, Any] = {}
     for field in filter(None, rest.split(",")):
         key, _, value = field.partition("=")
+        key = key.replace("-", "_")
         names = [f.name for f in dataclasses.fields(part)]
-        if key.replace("-", "_") not in names:
+        if key not in names:
             raise ValueError(f"{name} has no field {key!r}: {did_you_mean(key, names) if names else 'it has none.'}")
         try:
-            fields[key.replace("-", "_")] = float(value)
+            number = float(value)
         except ValueError:
             raise ValueError(f"{field!r} of {name} is not a number: write e.g. {name}:{key}=0.5.") from None
+        whole = isinstance(getattr(part, key), int) and number.is_integer()
+        fields[key] = int(number) if whole else number
     return dataclasses.replace(part, **fields)
 
 

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from polyfed.environments import Dirichlet, EqualSplit, LabelShards
 from polyfed.exchange import TRANSFORMS, ClipNorm, HalfPrecision, LoseMessages
-from polyfed.typed import kebab, numbers, seeds, transform, world_values
+from polyfed.record import from_data, to_data
+from polyfed.typed import kebab, numbers, seeds, split, transform, world_values
 
 
 @pytest.mark.parametrize(
@@ -104,6 +106,24 @@ def test_every_transform_can_be_typed() -> None:
 def test_transforms_that_there_are_not(text: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         transform(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("equal-split", EqualSplit()),
+        ("label-shards:shards-per-client=1,seed=4", LabelShards(shards_per_client=1, seed=4)),
+        ("dirichlet:alpha=0.1", Dirichlet(alpha=0.1)),
+    ],
+)
+def test_splits(text: str, found: Any) -> None:
+    assert split(text) == found
+    assert from_data(to_data(split(text))) == found
+
+
+def test_an_unknown_split_is_one_sentence() -> None:
+    with pytest.raises(ValueError, match=r"^There is no split 'dirichlett': did you mean 'dirichlet'\?$"):
+        split("dirichlett")
 
 
 def test_names_as_they_are_typed() -> None:

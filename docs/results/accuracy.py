@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from polyfed.evaluation.results import ArmResult, RunResult
-from polyfed.evaluation.statistics import Estimate, estimate_mean, first_reach, paired_difference
+from polyfed.evaluation.statistics import Estimate, first_reach, paired_difference
 from polyfed.runs.store import load_run
 
 TARGETS = (0.80, 0.90, 0.95)
@@ -42,6 +42,11 @@ def test_accuracy(arm: ArmResult) -> np.ndarray:
     return arm.deployed()[..., arm.environments.index("held-out-0")]
 
 
+def mean_over_seeds(values: np.ndarray) -> Estimate:
+    """The mean of `[S]` with the interval that a difference to zero has."""
+    return paired_difference(values, np.zeros_like(values))
+
+
 def reached(arm: ArmResult, target: float) -> dict[str, Any]:
     """Median over seeds of the first evaluated round at or above a target; None where fewer than half get there."""
     rounds = sorted(first_reach(np.asarray(arm.rounds), test_accuracy(arm), target).tolist())
@@ -57,8 +62,8 @@ def found_by(arm: ArmResult, reference: ArmResult | None) -> dict[str, Any]:
     accuracy, rounds = test_accuracy(arm), np.asarray(arm.rounds)
     at = [r for r in dict.fromkeys((*ROUNDS, int(rounds[-1]))) if r in rounds]
     found: dict[str, Any] = {
-        "accuracy": {str(r): per_cent(estimate_mean(accuracy[rounds == r][0])) for r in at},
-        "accuracy before training": per_cent(estimate_mean(accuracy[0])),
+        "accuracy": {str(r): per_cent(mean_over_seeds(accuracy[rounds == r][0])) for r in at},
+        "accuracy before training": per_cent(mean_over_seeds(accuracy[0])),
         "accuracy per round, mean over seeds": (100 * accuracy.mean(axis=1)).round(2).tolist(),
         "seconds per round and seed": round(arm.seconds / max(int(rounds[-1]), 1) / accuracy.shape[1], 4),
         "rounds to": {f"{target:.0%}": reached(arm, target) for target in TARGETS},

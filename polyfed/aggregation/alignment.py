@@ -20,6 +20,7 @@ from jaxtyping import Array, ArrayLike
 
 from polyfed.agents.networks import DuelingMLP, hidden_and_heads
 from polyfed.aggregation.mean import normalized, weighted_mean
+from polyfed.aggregation.nonfinite import check_weights
 from polyfed.aggregation.public_inputs import UniformInputs
 from polyfed.aggregation.rule import AggregationRule
 from polyfed.aggregation.units import Features, Network, Plans, check_alike, exact, match_units, move_units
@@ -133,11 +134,12 @@ def fuse(
       True
     """
     whole_in_range("num_passes", num_passes, 1, 100)
+    check_weights(() if weights is None else weights, somebody=weights is not None)
     given = jnp.ones(len(networks)) if weights is None else jnp.asarray(weights)
-    if given.shape != (len(networks),) or not bool(jnp.any(given > 0)):
+    if given.shape != (len(networks),) or not networks:
         raise ValueError(
             f"{len(networks)} networks cannot be fused with weights {given.tolist()}: give at least one network, and "
-            "one weight for each, not all 0."
+            "one weight for each."
         )
     for network in networks[1:]:
         check_alike(network, networks[0])

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from polyfed.aggregation.line import Scale
+from polyfed.aggregation.nonfinite import check_weights
 
 Vector = NDArray[np.float64]
 
@@ -86,6 +87,7 @@ def fuse_layer_on_host(layer: ArrayLike, weights: ArrayLike, *, scale: Scale = "
       >>> fuse_layer_on_host([[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]], [1.0, 1.0]).tolist()
       [0.0, 0.0, 1.0, 0.0]
     """
+    check_weights(weights)
     layer, weights = np.asarray(layer), np.asarray(weights, np.float64)
     came = weights > 0
     if not came.any():

@@ -1,16 +1,40 @@
-"""Which clients are heard where some came with numbers that are not finite."""
+"""Which clients are heard where some came with numbers that are not finite, or weights that are none."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from polyfed.types import Update
 
 OnNonfinite = Literal["raise", "drop"]
+
+
+def check_weights(weights: Any, *, somebody: bool = False) -> None:
+    """Raise `ValueError` where clients' weights are negative or not finite, or, if `somebody` must come, all 0.
+
+    In a program that is being compiled nothing can be raised: such weights count as absent, see `normalized`.
+
+    Example:
+      >>> check_weights([1.0, -0.5])
+      Traceback (most recent call last):
+      ValueError: A weight of -0.5 is no share in a merge: give each client a number of 0 (absent) or more.
+    """
+    if isinstance(weights, jax.core.Tracer):
+        return
+    given = np.asarray(weights, np.float64)
+    if (wrong := given[~(np.isfinite(given) & (given >= 0))]).size:
+        raise ValueError(
+            f"A weight of {wrong.flat[0]:g} is no share in a merge: give each client a number of 0 (absent) or more."
+        )
+    if somebody and not given.any():
+        raise ValueError(
+            f"All {given.size} weights are 0, so nobody came and there is nothing to fuse: give one above 0."
+        )
 
 
 def heard(update: Update, on_nonfinite: OnNonfinite = "raise") -> tuple[Array, Array]:
@@ -26,7 +50,7 @@ def heard(update: Update, on_nonfinite: OnNonfinite = "raise") -> tuple[Array, A
       `([C], scalar)`.
 
     Raises:
-      ValueError: See `on_nonfinite`.
+      ValueError: See `on_nonfinite`; or a weight is negative.
 
     Example:
       >>> payload = jnp.array([[1.0, 2.0], [jnp.nan, 0.0], [jnp.inf, 0.0]])
@@ -35,6 +59,7 @@ def heard(update: Update, on_nonfinite: OnNonfinite = "raise") -> tuple[Array, A
       >>> weight.tolist(), float(count)
       ([1.0, 0.0, 0.0], 1.0)
     """
+    check_weights(update.weight)
     weight = jnp.asarray(update.weight)
     finite = jnp.ones(weight.shape, bool)
     for leaf in map(jnp.asarray, jax.tree.leaves(update.payload)):

@@ -18,6 +18,9 @@ from polyfed.environments.splits import Dirichlet, EqualSplit, LabelShards, Spli
 from polyfed.environments.variation import Explicit, Grid, Uniform, Variation
 from polyfed.environments.world import World
 
+SPLITS: tuple[Split, ...] = (EqualSplit(), LabelShards(), Dirichlet())
+"""One of each way to split a data set among clients."""
+
 FAMILIES: tuple[Environment, ...] = (CartPole(), Acrobot(), MountainCar(), MountainCarContinuous(), Pendulum())
 """One instance of every family with its published time limit; every contract check runs on each."""
 
@@ -25,6 +28,7 @@ __all__ = [
     "CONTINUOUS_PROBES",
     "FAMILIES",
     "PROBES",
+    "SPLITS",
     "Acrobot",
     "AcrobotParams",
     "AcrobotState",

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from polyfed.aggregation import WassersteinBarycenter
+from polyfed.aggregation import WassersteinBarycenter, fuse_layer_on_host
+from polyfed.aggregation.nonfinite import check_weights
 from polyfed.types import Update
 
 PRESETS = [WassersteinBarycenter.safe, WassersteinBarycenter.values, WassersteinBarycenter.geometric]
@@ -52,3 +53,22 @@ def test_an_absent_client_does_not_count_and_all_broken_is_not_silent():
     merged, _, metrics = drop.aggregate((), update(broken=(0, 1, 2)))
     assert float(metrics["nonfinite"]) == 3
     assert bool(jnp.isnan(merged["b"][0]))
+
+
+@pytest.mark.parametrize("weights", [[1.0, -0.5], [1.0, float("nan")], [float("inf"), 1.0]])
+def test_a_weight_that_is_no_share_is_one_sentence(weights):
+    with pytest.raises(ValueError, match=r"^A weight of (-0.5|nan|inf) is no share in a merge: give each client"):
+        WassersteinBarycenter().aggregate((), Update(jnp.ones((2, 3, 4)), jnp.array(weights)))
+    with pytest.raises(ValueError, match="no share in a merge"):
+        fuse_layer_on_host(np.ones((2, 5)), weights)
+
+
+def test_where_somebody_must_come_weights_that_are_all_zero_are_one_sentence():
+    with pytest.raises(ValueError, match=r"^All 3 weights are 0, so nobody came and there is nothing to fuse: give"):
+        check_weights([0.0, 0.0, 0.0], somebody=True)
+    check_weights([0.0, 0.0, 0.0])
+
+
+def test_weights_are_not_looked_at_while_a_program_is_compiled():
+    merged = jax.jit(lambda w: WassersteinBarycenter().aggregate((), Update(jnp.ones((2, 3, 4)), w))[0])
+    assert np.array_equal(merged(jnp.array([1.0, -1.0])), np.ones((3, 4)))
