@@ -28,7 +28,7 @@ extensions = [
     "part_fields",  # the fields of a part, with their units, in its reference
     "from_the_code",  # help texts, tables of experiments and of quantities
 ]
-exclude_patterns = ["_build", "_ext"]
+exclude_patterns = ["_build", "_ext", "results/data"]
 
 myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
 myst_heading_anchors = 3

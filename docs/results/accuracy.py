@@ -2,7 +2,7 @@
 
     python docs/results/accuracy.py docs/results/data/mnist-two-agents runs/mnist-two-agents/*
 
-writes `mnist-two-agents.json` and `mnist-two-agents.md` there, and the first run's pictures into `docs/results/figures`.
+writes `mnist-two-agents.json` and `mnist-two-agents.md` there, and the pictures into `docs/results/figures`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from polyfed.runs.store import load_run
 
 TARGETS = (0.80, 0.90, 0.95)
 ROUNDS = (1, 2, 3, 5, 10, 15, 25)
-PICTURES = ("held-out-steps", "held-out-seconds", "split", "matrix")
+PICTURES = ("held-out-steps", "held-out-seconds", "split")
 REPORTED = ("displacement", "scrambled", "converged", "marginal_error", "moved_units")
 
 

@@ -125,11 +125,12 @@ def duration(seconds: float) -> str:
 def quantity(value: float, unit: str) -> str:
     """A physical value with its unit.
 
-    >>> quantity(0.25, "m"), quantity(2.0, "1")
-    ('0.25 m', '2')
+    >>> quantity(0.25, "m"), quantity(2.0, "1"), quantity(1027.0, "samples")
+    ('0.25 m', '2', '1027 samples')
     """
     shown = symbol(unit)
-    return f"{value:.3g}".replace("-", MINUS) + (f" {shown}" if shown else "")
+    digits = f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
+    return digits.replace("-", MINUS) + (f" {shown}" if shown else "")
 
 
 def symbol(unit: str) -> str:
