@@ -1,4 +1,9 @@
-"""What of FedWB's claims on CartPole a run shows: prints one JSON object (see fedwb-claims.md)."""
+"""What of FedWB's claims on CartPole a run shows: prints one JSON object (see fedwb-claims.md and cartpole-presets.md).
+
+    python docs/results/fedwb_claims.py RUN_FOLDER [TABLE.md]
+
+With a second argument, the differences to FedAvg are written there as a table.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +20,6 @@ from polyfed.runs.store import load_run
 
 EPISODES = 50  # of the paper's moving average (its figure 6)
 SOLVED = 475.0  # Gymnasium's threshold for CartPole-v1, of 500
-CLIENTS = 3
 
 
 def plain(estimate: Estimate) -> dict[str, Any]:
@@ -29,7 +33,7 @@ def plain(estimate: Estimate) -> dict[str, Any]:
 
 def on_clients(arm: ArmResult) -> np.ndarray:
     """`[N, S, C]`: returns of what each client would use."""
-    return arm.deployed()[..., :CLIENTS]
+    return arm.deployed()[..., [e.startswith("client-") for e in arm.environments]]
 
 
 def difference(arm: ArmResult, other: ArmResult, window: Any) -> dict[str, Any]:
@@ -58,6 +62,19 @@ def reached(arm: ArmResult) -> dict[str, Any]:
     }
 
 
+def table(found: dict[str, Any]) -> str:
+    """The differences as Markdown, one arm a row."""
+    lines = ["| minus `fedavg` | early | final |", "|---|---|---|"]
+    for pair, windows in found["differences in return, average over clients"].items():
+        name, _, other = pair.partition(" - ")
+        if other == "fedavg":
+            cells = [
+                f"{w['difference']:+.0f} [{w['interval'][0]:.0f}, {w['interval'][1]:.0f}]" for w in windows.values()
+            ]
+            lines.append(f"| `{name}` | " + " | ".join(cells).replace("-", "−") + " |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     """Reads the run folder named on the command line."""
     run = load_run(Path(sys.argv[1]))
@@ -67,8 +84,7 @@ def main() -> None:
     found["differences in return, average over clients"] = {
         f"{name} - {other}": {w: difference(arms[name], arms[other], f) for w, f in windows.items()}
         for name, other in (
-            ("fedwb", "fedavg"),
-            ("fedwb_paper_exact", "fedavg"),
+            *((name, "fedavg") for name in arms if name not in ("fedavg", "local_only", "pooled")),
             ("fedwb", "local_only"),
             ("fedavg", "local_only"),
             ("fedavg", "pooled"),
@@ -79,17 +95,22 @@ def main() -> None:
         "steps": arms["fedavg"].steps.tolist(),
         **{name: on_clients(arm).mean(axis=(1, 2)).round(1).tolist() for name, arm in arms.items()},
     }
+    found["training episodes per client, median"] = {
+        name: round(float(np.median(arm.metrics["episodes"].sum(axis=0)))) for name, arm in arms.items()
+    }
     found[f"reached {SOLVED:g}"] = {name: reached(arm) for name, arm in arms.items() if name != "pooled"}
     displacement = {
         name: {
             metric.removeprefix("displacement/"): round(float(np.median(values)), 1)
             for metric, values in arm.metrics.items()
-            if metric.startswith("displacement/")
+            if metric.startswith("displacement/") and np.isfinite(values).any()
         }
         for name, arm in arms.items()
     }
     found["median displacement, bins"] = {name: values for name, values in displacement.items() if values}
     print(json.dumps(found, indent=1))
+    if len(sys.argv) > 2:
+        Path(sys.argv[2]).write_text(table(found))
 
 
 if __name__ == "__main__":
