@@ -42,6 +42,13 @@ def test_accuracy(arm: ArmResult) -> np.ndarray:
     return arm.deployed()[..., arm.environments.index("held-out-0")]
 
 
+def own_accuracy(arm: ArmResult) -> np.ndarray | None:
+    """`[S]`: last accuracy on the test set of the clients' own networks, their mean; None where they were not judged."""
+    rows = [i for i, policy in enumerate(arm.policies) if policy.startswith("client-")]
+    column = arm.environments.index("held-out-0")
+    return arm.returns[-1][:, rows, column].mean(axis=1) if rows else None
+
+
 def mean_over_seeds(values: np.ndarray) -> Estimate:
     """The mean of `[S]` with the interval that a difference to zero has."""
     return paired_difference(values, np.zeros_like(values))
@@ -57,8 +64,9 @@ def reached(arm: ArmResult, target: float) -> dict[str, Any]:
     }
 
 
-def found_by(arm: ArmResult, reference: ArmResult | None) -> dict[str, Any]:
+def found_by(arm: ArmResult, arms: dict[str, ArmResult], against: str) -> dict[str, Any]:
     """Everything about one arm."""
+    reference = arms.get(against)
     accuracy, rounds = test_accuracy(arm), np.asarray(arm.rounds)
     at = [r for r in dict.fromkeys((*ROUNDS, int(rounds[-1]))) if r in rounds]
     found: dict[str, Any] = {
@@ -73,6 +81,12 @@ def found_by(arm: ArmResult, reference: ArmResult | None) -> dict[str, Any]:
         found[f"minus {reference.name}"] = {
             str(r): per_cent(paired_difference(accuracy[rounds == r][0], other[rounds == r][0])) for r in at
         }
+    if (own := own_accuracy(arm)) is not None:
+        found["own networks, last accuracy"] = per_cent(mean_over_seeds(own))
+        if (alone := arms.get("local_only")) is not None and alone is not arm:
+            found["own networks, last accuracy, minus local_only"] = per_cent(
+                paired_difference(own, own_accuracy(alone))
+            )
     for name, values in arm.metrics.items():
         kind, _, layer = name.partition("/")
         if kind in REPORTED and np.isfinite(values).any():
@@ -106,12 +120,11 @@ def table(run: dict[str, Any], against: str) -> list[str]:
 
 def found_in(run: RunResult, against: str) -> dict[str, Any]:
     """Everything about one run."""
-    reference = run.arms.get(against)
     return {
         "command": run.command,
         "seeds": run.record["seeds"],
         "versions": run.record["versions"],
-        "arms": {name: found_by(arm, reference) for name, arm in run.arms.items()},
+        "arms": {name: found_by(arm, run.arms, against) for name, arm in run.arms.items()},
     }
 
 
