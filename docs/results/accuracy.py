@@ -43,7 +43,7 @@ def test_accuracy(arm: ArmResult) -> np.ndarray:
 
 
 def own_accuracy(arm: ArmResult) -> np.ndarray | None:
-    """`[S]`: last accuracy on the test set of the clients' own networks, their mean; None where they were not judged."""
+    """`[S]`: last accuracy on the test set of the clients' own networks, the mean; None where they were not judged."""
     rows = [i for i, policy in enumerate(arm.policies) if policy.startswith("client-")]
     column = arm.environments.index("held-out-0")
     return arm.returns[-1][:, rows, column].mean(axis=1) if rows else None
