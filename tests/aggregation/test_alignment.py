@@ -223,7 +223,7 @@ def test_bad_input_is_refused_in_a_sentence():
     with pytest.raises(ValueError, match=r"rule\.num_passes"):
         AlignedMean(num_passes=0).check()
     for networks, weights in (([], None), ([one], [1.0, 2.0]), ([one, one], [0.0, 0.0])):
-        with pytest.raises(ValueError, match="networks cannot be fused with weights|All 2 weights are 0"):
+        with pytest.raises(ValueError, match=r"networks cannot be fused with weights|All 2 weights are 0"):
             fuse(networks, weights)
     with pytest.raises(ValueError, match="hidden layers"):
         fuse([one, MLP(4, 3, hidden=(8,), activation="relu", key=jax.random.key(0))])
