@@ -83,7 +83,7 @@ class Pendulum(Environment[PendulumState]):
 
     >>> environment = Pendulum()
     >>> environment.action_space
-    Box(low=(-2.0,), high=(2.0,))
+    Box(low=(-2.0,), high=(2.0,), shape=None)
     >>> state = PendulumState(jnp.float32(0), jnp.float32(0), time=jnp.int32(0))
     >>> _, step = environment.step(jax.random.key(0), state, jnp.zeros(1), environment.nominal())
     >>> bool(step.reward == 0), bool(step.terminated)
