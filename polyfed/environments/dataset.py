@@ -7,6 +7,7 @@ one. So supervised clients go through the same local update, exchange and rules 
 from __future__ import annotations
 
 import functools
+import hashlib
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -155,6 +156,18 @@ class Dataset(World):
         num_worlds = params.labels.shape[0]
         right = jax.lax.map(right_in_chunk, jnp.arange(num_worlds * chunks, dtype=jnp.int32))
         return jnp.sum(right.reshape(num_worlds, chunks), axis=1) / jnp.minimum(params.size, num)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of images, labels and which of them are held out.
+
+        >>> len(Dataset(Digits()).fingerprint())
+        64
+        """
+        held = self.samples
+        whole = hashlib.sha256()
+        for array in (held.images, held.labels, held.train, held.test):
+            whole.update(np.ascontiguousarray(array).tobytes())
+        return whole.hexdigest()
 
     def weights(self, params: Shard) -> Float[Array, " C"]:
         """The number of samples of each client (McMahan et al. 2017, eq. 1)."""

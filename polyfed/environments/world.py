@@ -81,6 +81,10 @@ class World(eqx.Module):
         size = self.observation_space.size if isinstance(self.observation_space, Box) else 1
         return 4 * (2 * size + 2) + 2
 
+    def fingerprint(self) -> str:
+        """A digest of what it reads from files, so that a run goes on with the same; empty where it reads none."""
+        return ""
+
     def weights(self, params: Params) -> Float[Array, " C"]:
         """What each client counts in a merge, `params` leaves `[C, ...]`."""
         return jnp.ones(jax.tree.leaves(params)[0].shape[0], jnp.float32)

@@ -85,6 +85,11 @@ def go_on(folder: Path, watch: Watch, checkpoint_seconds: float = 10.0, force: b
             "go back to those versions, or go on all the same with --force."
         )
     experiment, seeds = store.read_experiment(record)
+    if record.get("data", "") != experiment.environment.fingerprint() and not force:
+        raise ResumeMismatchError(
+            f"{folder} was started with other samples than its data set now holds, so the result would not be that of "
+            "one run: put the files back, or go on all the same with --force."
+        )
     with store.locked(folder):
         methods = arms(experiment)
         for method, arm in methods.items():

@@ -44,6 +44,7 @@ def create(root: Path, experiment: Experiment, seeds: tuple[int, ...], command: 
         "seeds": list(seeds),
         "command": command,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "data": experiment.environment.fingerprint(),
         "versions": versions(),
         "machine": machine(),
     }

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import pytest
 
+from polyfed.environments import World
 from polyfed.errors import DiskError, ResumeMismatchError
 from polyfed.experiment import Experiment
 from polyfed.runs import run, store, versions
@@ -230,6 +231,15 @@ def test_other_versions_may_be_forced(
     folder = copied(halfway)
     run.go_on(folder, ignore, checkpoint_seconds=0, force=True)
     assert results(folder) == results(finished)  # the versions were not really others
+
+
+def test_other_samples_are_refused(
+    halfway: Path, copied: Callable[[Path], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copied(halfway)
+    monkeypatch.setattr(World, "fingerprint", lambda self: "of other files")
+    with pytest.raises(ResumeMismatchError, match=r"other samples.*--force"):
+        run.go_on(folder, ignore)
 
 
 def test_another_processor_is_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
