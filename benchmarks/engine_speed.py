@@ -2,6 +2,7 @@
 
     python benchmarks/engine_speed.py --repeats 5                  # all peers, batch 64
     python benchmarks/engine_speed.py --repeats 5 --batch 16 --limit
+    python benchmarks/engine_speed.py --work w2 --clients 5        # DDPG on Pendulum
     python benchmarks/engine_speed.py --growth --repeats 3         # polyfed at 10, 100 and 1,000 clients
 
 Every peer is a process of its own. A repeat runs each once, in an order that rotates from repeat to repeat; a ratio is
@@ -24,6 +25,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 POLYFED = "polyfed_engine"
 PEERS = ("torch_loop", "torch_lean", "sb3_dqn", "sbx_dqn")
+WORKS = {"w1": (POLYFED, PEERS), "w2": ("polyfed_ddpg", ("sb3_ddpg", "sbx_ddpg"))}  # polyfed and its peers
 GROWTH = (10, 100, 1000)  # clients
 POLYFED_STEPS = 10  # times the peers' steps, for a clock that runs about as long
 Line = dict[str, Any]  # what a peer prints
@@ -59,7 +61,7 @@ def run_json(command: list[str], timeout: float) -> Line | None:
 
 def peer_command(peer: str, options: argparse.Namespace, *, clients: int, steps: int) -> list[str]:
     """The command line of a peer, in the interpreter that has what it imports."""
-    python = options.polyfed_python if peer == POLYFED else options.peer_python
+    python = options.polyfed_python if peer.startswith("polyfed") else options.peer_python
     work = {"clients": clients, "batch": options.batch, "steps": steps, "warmup": options.warmup}
     flags = [text for name, value in work.items() for text in (f"--{name}", str(value))]
     return [python, str(HERE / "peers" / f"{peer}.py"), *flags]
@@ -171,20 +173,27 @@ def cpu_model() -> str:
 def compare(options: argparse.Namespace) -> Line:
     """Rates of polyfed and its peers at the same work, and polyfed's ratio to each."""
     description = machine()
-    peers = available([POLYFED, *options.peers])
-    steps = {peer: options.polyfed_steps if peer == POLYFED else options.steps for peer in peers}
+    polyfed = WORKS[options.work][0]
+    peers = available([polyfed, *options.peers])
+    steps = {peer: options.polyfed_steps if peer == polyfed else options.steps for peer in peers}
     commands = {peer: peer_command(peer, options, clients=options.clients, steps=steps[peer]) for peer in peers}
     if options.limit:
         script = str(HERE / "arithmetic_limit.py")
         commands["limit"] = [options.peer_python, script, "--batch", str(options.batch)]
     lines = interleaved(commands, options.repeats, options.timeout)
-    own = lines.get(POLYFED)
+    own = lines.get(polyfed)
     return {
         "machine": description,
-        "work": {"clients": options.clients, "batch": options.batch, "steps": steps, "warmup": options.warmup},
+        "work": {
+            "name": options.work,
+            "clients": options.clients,
+            "batch": options.batch,
+            "steps": steps,
+            "warmup": options.warmup,
+        },
         "repeats": options.repeats,
         "peers": {peer: summary(lines[peer]) for peer in peers},
-        "polyfed_over": {peer: paired_ratio(own, lines[peer]) for peer in peers if peer != POLYFED} if own else {},
+        "polyfed_over": {peer: paired_ratio(own, lines[peer]) for peer in peers if peer != polyfed} if own else {},
         "limit": limit_summary(lines["limit"], own) if options.limit else None,
     }
 
@@ -224,7 +233,8 @@ def parse_arguments() -> argparse.Namespace:
     add("--steps", type=int, default=1000, help="timed steps per client of every peer (1000)")
     add("--polyfed-steps", type=int, help=f"the same for polyfed ({POLYFED_STEPS} x --steps)")
     add("--warmup", type=int, default=200, help="steps per client before the clock starts (200)")
-    add("--peers", nargs="*", default=list(PEERS), help=f"which to compare with ({' '.join(PEERS)})")
+    add("--work", choices=list(WORKS), default="w1", help="w1: DQN in CartPole; w2: DDPG in Pendulum (w1)")
+    add("--peers", nargs="*", help="which to compare with (all of the work)")
     add("--limit", action="store_true", help="measure the arithmetic limit in every repeat as well")
     add("--growth", action="store_true", help="instead: polyfed at growing numbers of clients")
     add("--growth-clients", nargs="+", type=int, default=list(GROWTH), help=f"numbers of clients {GROWTH}")
@@ -233,6 +243,9 @@ def parse_arguments() -> argparse.Namespace:
     add("--peer-python", default=interpreter(".venv-bench"), help="interpreter of the peers (.venv-bench's)")
     add("--polyfed-python", default=interpreter(".venv"), help="interpreter of polyfed (.venv's)")
     options = parser.parse_args()
+    options.peers = list(WORKS[options.work][1]) if options.peers is None else options.peers
+    if options.work != "w1" and (options.growth or options.limit):
+        parser.error("--growth and --limit know the work w1 only: leave --work out, or them.")
     options.polyfed_steps = options.polyfed_steps or POLYFED_STEPS * options.steps
     return options
 

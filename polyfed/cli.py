@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from polyfed.devices import num_devices
 from polyfed.errors import EXIT_CODES, MissingExtraError, PolyfedError
-from polyfed.experiments import load, load_file, titles
+from polyfed.experiments import load, load_file, load_study, studies, titles
 from polyfed.naming import did_you_mean
-from polyfed.options import COMMANDS, Check, List, Play, Report, Run, overrides, parse
+from polyfed.options import COMMANDS, Check, List, Play, Report, Run, overrides, parse, study_overrides
 
 if TYPE_CHECKING:
     from polyfed.experiment import Experiment
+    from polyfed.study import Study
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -85,7 +86,7 @@ def _usage() -> str:
 
 
 def _list(options: List) -> int:
-    found = titles()
+    found = dict(sorted({**titles(), **studies()}.items()))
     if options.json:
         print(json.dumps(found, indent=1))
     else:
@@ -98,7 +99,7 @@ def _run(argv: list[str]) -> int:
     named = bool(argv) and not argv[0].startswith("-")
     if not named:
         for word in argv:
-            if word in titles() or word.endswith(".py"):
+            if word in titles() or word in studies() or word.endswith(".py"):
                 raise ValueError(f"The experiment comes before its options: type `polyfed run {word}`, then the rest.")
         options = parse(Run, args=argv, prog="polyfed run")
         if not options.resume:
@@ -106,8 +107,16 @@ def _run(argv: list[str]) -> int:
         return _go(options, None, argv)
     from polyfed import recipes, typed
     from polyfed.checks import one_of
+    from polyfed.study import Study
 
-    experiment = load_file(Path(argv[0])) if argv[0].endswith(".py") else load(argv[0])
+    named_value: Experiment | Study
+    if argv[0].endswith(".py"):
+        named_value = load_file(Path(argv[0]))
+    else:
+        named_value = load_study(argv[0]) if argv[0] in studies() else load(argv[0])
+    if isinstance(named_value, Study):
+        return _run_study(argv, named_value)
+    experiment = named_value
     wish = _peek(argv[1:], "--recipe")
     if wish:
         one_of("recipe", wish, recipes.RECIPES)
@@ -128,6 +137,43 @@ def _run(argv: list[str]) -> int:
     return _go(options, experiment, argv)
 
 
+def _run_study(argv: list[str], study: Study) -> int:
+    options, study = study_overrides(argv, study)
+    if options.report:
+        _need("report", "matplotlib", "A report", "run with --no-report")
+    from polyfed import typed
+    from polyfed.runs import study_folder
+
+    seeds, title = typed.seeds(options.seeds), studies().get(study.name, study.name)
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"--seeds {options.seeds} names one seed twice, which adds no repetition: name each once.")
+    folder = study_folder.create(options.out, study, seeds, shlex.join(["polyfed", "run", *argv]), title)
+    print(f"run folder: {folder}", file=sys.stderr)
+
+    def watch(done: str, share: float) -> None:
+        if not options.quiet:
+            print(f"{100 * share:3.0f} %  {done}", file=sys.stderr)
+
+    try:
+        findings = study_folder.go(folder, study, seeds, watch)
+    except KeyboardInterrupt:
+        _fail("Interrupted; a study is not resumed, so run it again.", 130)
+    outcome = {"run": str(folder)}
+    if options.report:
+        from polyfed.report.study_page import write_study_report
+
+        write_study_report(study_folder.load_study(folder), folder / "report.html", folder / "figures")
+        outcome["report"] = str(folder / "report.html")
+    if not options.json:
+        print("\n".join(findings.verdict))
+    _say(outcome, options.json)
+    return 0
+
+
+def _say(outcome: dict[str, Any], as_json: bool) -> None:
+    print(json.dumps(outcome) if as_json else "\n".join(f"{name}: {value}" for name, value in outcome.items()))
+
+
 def _peek(argv: list[str], flag: str) -> str:
     for i, word in enumerate(argv):
         if word == flag and i + 1 < len(argv):
@@ -145,6 +191,7 @@ def _go(options: Run, experiment: Experiment | None, argv: list[str]) -> int:
     from polyfed import typed
     from polyfed.console import Monitor
     from polyfed.runs import run
+    from polyfed.runs.study_folder import refuse_study
 
     with Monitor(quiet=options.quiet) as monitor:
         watches: list[Any] = [monitor]
@@ -155,6 +202,7 @@ def _go(options: Run, experiment: Experiment | None, argv: list[str]) -> int:
 
         if experiment is None:
             folder = Path(options.resume)
+            refuse_study(folder, "resumed")
             _add_log(options, folder, watches)
             run.go_on(folder, watch, options.checkpoint_seconds, options.force)
         else:
@@ -189,7 +237,7 @@ def _outcome(options: Run, folder: Path) -> int:
             from polyfed.report import summary
 
             print(summary([result]))
-    print(json.dumps(outcome) if options.json else "\n".join(f"{name}: {value}" for name, value in outcome.items()))
+    _say(outcome, options.json)
     return 0
 
 
@@ -211,17 +259,29 @@ def _report(options: Report) -> int:
         raise ValueError("No run was given: name one or more run folders, e.g. runs/cartpole-poles/*.")
     from polyfed.report import write_report
     from polyfed.runs.store import load_run
+    from polyfed.runs.study_folder import is_study, load_study
 
-    write_report([load_run(folder) for folder in options.runs], options.out)
+    if any(map(is_study, options.runs)):
+        if len(options.runs) > 1:
+            raise ValueError(
+                "A study has a page of its own, but several folders were given: give one folder at a time."
+            )
+        from polyfed.report.study_page import write_study_report
+
+        write_study_report(load_study(options.runs[0]), options.out)
+    else:
+        write_report([load_run(folder) for folder in options.runs], options.out)
     figures = options.out.with_name(f"{options.out.stem}-figures")
     outcome = {"report": str(options.out), "figures": str(figures)}
-    print(json.dumps(outcome) if options.json else "\n".join(f"{name}: {value}" for name, value in outcome.items()))
+    _say(outcome, options.json)
     return 0
 
 
 def _play(options: Play) -> int:
     from polyfed.report.film import film
+    from polyfed.runs.study_folder import refuse_study
 
+    refuse_study(options.run, "filmed")
     outcome = film(
         options.run,
         options.out,
@@ -232,7 +292,7 @@ def _play(options: Play) -> int:
         start=options.start,
         fps=options.fps,
     )
-    print(json.dumps(outcome) if options.json else "\n".join(f"{name}: {value}" for name, value in outcome.items()))
+    _say(outcome, options.json)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import Any
 
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from polyfed.agents import DQN, Agent, Classifier
+from polyfed.agents import DDPG, DQN, Agent, Classifier, QLearning
 from polyfed.aggregation import (
     AlignedMean,
     LocalOnly,
@@ -32,21 +33,32 @@ from polyfed.environments import (
     EqualSplit,
     Explicit,
     Grid,
+    HalfCheetah,
+    Hopper,
     LabelShards,
     MountainCar,
     MountainCarContinuous,
     Pendulum,
+    Perturbed,
+    RandomMDPs,
+    TabularMDP,
     TestSet,
     Uniform,
+    Walker2d,
+    WindyCliff,
+    WindyCliffs,
 )
 from polyfed.exchange import ClipNorm, HalfPrecision, LoseMessages
-from polyfed.leaves import check_leaves, differing, stacked
+from polyfed.leaves import check_leaves, differing, stacked, with_number
 from polyfed.types import Update
 
-AnyEnvironment = CartPole | Acrobot | MountainCar | MountainCarContinuous | Pendulum | Dataset
-AnyVariation = Explicit | Grid | Uniform | EqualSplit | LabelShards | Dirichlet
-AnyHeldOut = Explicit | Grid | Uniform | TestSet
-AnyAgent = DQN | Classifier
+Classic = CartPole | Acrobot | MountainCar | MountainCarContinuous | Pendulum
+Bodies = HalfCheetah | Hopper | Walker2d
+Tabular = TabularMDP | WindyCliff
+AnyEnvironment = Classic | Bodies | Tabular | Dataset
+AnyVariation = Explicit | Grid | Uniform | RandomMDPs | WindyCliffs | EqualSplit | LabelShards | Dirichlet
+AnyHeldOut = Explicit | Grid | Uniform | Perturbed | TestSet
+AnyAgent = DQN | DDPG | QLearning | Classifier
 AnyRule = WeightedMean | WassersteinBarycenter | LocalOnly | AlignedMean | NestedMean | Switch
 AnyServerOptimizer = ServerSGD | ServerMomentum | ServerAdam | ServerYogi
 AnyTransform = ClipNorm | HalfPrecision | LoseMessages
@@ -64,10 +76,23 @@ class Evaluation(eqx.Module):
 
 
 class Variant(eqx.Module):
-    """The experiment with another rule, under a name that `compare` can call."""
+    """The experiment with another rule, or with other numbers, under a name that `compare` can call.
+
+    >>> Variant("robust", numbers=(("agent.worst_case.omega", 0.5),)).method
+    'robust'
+    """
 
     method: str = eqx.field(static=True)  # lower case, words joined by underscores
-    rule: AnyRule
+    rule: AnyRule | None = None  # none: the experiment's own
+    numbers: tuple[tuple[str, float], ...] = eqx.field(default=(), static=True)  # path of a field, and its value
+
+    def __call__(self, experiment: Experiment) -> Experiment:
+        """The experiment so changed; raises `ValueError` if a path leads nowhere."""
+        changed: Any = experiment
+        for path, value in self.numbers:
+            changed = with_number(changed, path, value)
+        rule = experiment.rule if self.rule is None else self.rule
+        return dataclasses.replace(changed, method=self.method, rule=rule)
 
 
 class Experiment(eqx.Module):
@@ -171,6 +196,12 @@ class Experiment(eqx.Module):
         whole_in_range("evaluation.episodes", self.evaluation.episodes, 1, 10**6)
         whole_in_range("evaluation.seed", self.evaluation.seed, 0, 2**32 - 1)
         whole_in_range("evaluation.num_held_out", self.evaluation.num_held_out, 0, 10**6)
+        held_out = self.evaluation.held_out
+        if isinstance(held_out, Perturbed) and not self.evaluation.num_held_out:
+            raise ValueError(
+                "evaluation.held_out is a Perturbed, but evaluation.num_held_out is 0, so nothing would be tested: set "
+                f"it to {held_out.num_worlds}."
+            )
         if self.evaluation.num_held_out:
             self.evaluation.held_out.check(self.environment, self.evaluation.num_held_out)
 

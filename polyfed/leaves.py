@@ -39,6 +39,33 @@ def _replace(part: Any, new: dict[str, Any]) -> Any:
     return copy
 
 
+def with_number(part: Any, path: str, value: float) -> Any:
+    """A copy of a part with one field replaced.
+
+    Args:
+      part: An instance of a dataclass.
+      path: Names of fields joined by dots.
+      value: The new number.
+
+    >>> from polyfed.agents import DQN, WorstCase
+    >>> with_number(DQN(worst_case=WorstCase()), "worst_case.omega", 0.7).worst_case.omega
+    0.7
+    >>> with_number(DQN(), "worst_case.omega", 0.7)
+    Traceback (most recent call last):
+    ValueError: worst_case.omega leads nowhere: DQN's worst_case is none, which has no field omega.
+    """
+    name, _, rest = path.partition(".")
+    if not is_part(part) or name not in [field.name for field in dataclasses.fields(part)]:
+        raise ValueError(f"{path} leads nowhere: {type(part).__name__} has no field {name}.")
+    if not rest:
+        return dataclasses.replace(part, **{name: value})
+    inner = getattr(part, name)
+    if inner is None:
+        wanted = rest.partition(".")[0]
+        raise ValueError(f"{path} leads nowhere: {type(part).__name__}'s {name} is none, which has no field {wanted}.")
+    return dataclasses.replace(part, **{name: with_number(inner, rest, value)})
+
+
 def check_leaves(name: str, part: Any, num_clients: int | None) -> None:
     """Raise `ValueError` if a leaf is neither one number nor, where there are `num_clients`, one per client."""
 

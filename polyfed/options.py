@@ -1,4 +1,4 @@
-"""Options and fields of an experiment as they are typed on the command line (the only door to tyro).
+"""Options and fields of an experiment or a study as they are typed on the command line (the only door to tyro).
 
 What needs JAX is imported inside functions, so that help and lists answer at once.
 """
@@ -17,15 +17,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 import tyro
 from tyro.conf import Positional, arg
 
-from polyfed.experiments import titles
+from polyfed.experiments import studies, titles
 
 if TYPE_CHECKING:
     from polyfed.experiment import Experiment
+    from polyfed.study import Study
 
 
 @dataclasses.dataclass(frozen=True)
 class List:
-    """Name the experiments."""
+    """Name the experiments and studies."""
 
     json: bool = False  # as JSON, for scripts
 
@@ -49,6 +50,18 @@ class Run:
     log: Literal["none", "tensorboard"] = "none"  # a second record beside the run folder's own
     report: bool = True  # write report.html into the run folder
     debug: bool = False  # run two rounds of one seed uncompiled (0.1 s a step); names the client and stage that failed
+    quiet: bool = False  # no progress
+    json: bool = False  # print the outcome as JSON
+
+
+@dataclasses.dataclass(frozen=True)
+class RunStudy:
+    """Run a study and write a report."""
+
+    study: Positional[str] = ""  # a name from `polyfed list`, or a Python file that defines STUDY
+    seeds: str = "0-4"  # integers and ranges, e.g. 0-9 or 0,3,7
+    out: Path = Path("runs")  # where run folders live
+    report: bool = True  # write report.html into the run folder
     quiet: bool = False  # no progress
     json: bool = False  # print the outcome as JSON
 
@@ -119,39 +132,54 @@ def _sentence(box: str, prog: str) -> str:
 def overrides(argv: list[str], experiment: Experiment) -> tuple[Run, Experiment]:
     """The options of a run and its experiment with every field that was given on the command line."""
     plain = dataclasses.replace(experiment, transforms=(), variants=())
-    fields = {field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)}
-    form = _form_of(plain)
+    title = titles().get(experiment.name, "")
+    options, changed = _given(argv, Run(experiment=argv[0]), plain, ("transforms", "variants"), title)
+    return options, dataclasses.replace(experiment, **changed)
+
+
+def study_overrides(argv: list[str], study: Study) -> tuple[RunStudy, Study]:
+    """The options of a study's run and the study with every field that was given on the command line."""
+    options, changed = _given(argv, RunStudy(study=argv[0]), study, (), studies().get(study.name, ""))
+    return options, dataclasses.replace(study, **changed)
+
+
+def _given(argv: list[str], options: Any, thing: Any, untyped: tuple[str, ...], title: str) -> tuple[Any, dict]:
+    """Options, and the fields of an experiment or a study that may be typed, as they were."""
+    fields = {field.name: getattr(thing, field.name) for field in dataclasses.fields(thing)}
+    form = _form_of(thing)
     both = dataclasses.make_dataclass(
         "RunExperiment",
         [
-            ("options", Annotated[Run, arg(name="")]),
+            ("options", Annotated[type(options), arg(name="")]),
             ("fields", Annotated[form, arg(name="")]),
         ],
     )
-    both.__doc__ = f"Run {experiment.name}: {titles().get(experiment.name, '')}"
+    both.__doc__ = f"Run {thing.name}: {title}"
     with _short_docstrings(), _registry(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=UserWarning, module="tyro")  # of numbers given per client
         given = parse(
             both,
             args=argv[1:],
-            default=both(Run(experiment=argv[0]), form(**fields)),
+            default=both(options, form(**fields)),
             prog=f"polyfed run {argv[0]}",
             config=(tyro.conf.AvoidSubcommands,),
         )
-    if given.options.experiment != argv[0]:
+    first = next(getattr(given.options, field.name) for field in dataclasses.fields(options))
+    if first != argv[0]:
         raise ValueError(
-            f"{given.options.experiment!r} is one word too many after {argv[0]!r}: options start with --, "
+            f"{first!r} is one word too many after {argv[0]!r}: options start with --, "
             "and one experiment runs at a time."
         )
-    changed = {name: getattr(given.fields, name) for name in fields if name not in ("transforms", "variants")}
-    return given.options, dataclasses.replace(experiment, **changed)
+    return given.options, {name: getattr(given.fields, name) for name in fields if name not in untyped}
 
 
-def _form_of(experiment: Experiment) -> type:
-    """The fields of an experiment as a form in which every part is of the class that it is, and of no other."""
-    cls, parts = type(experiment), {f.name: getattr(experiment, f.name) for f in dataclasses.fields(experiment)}
+def _form_of(thing: Any) -> type:
+    """The fields of an experiment or a study as a form in which every part is of the class that it is, and no other."""
+    cls, parts = type(thing), {f.name: getattr(thing, f.name) for f in dataclasses.fields(thing)}
     hints = get_type_hints(cls)
-    helps = dict(re.findall(r"^    (\w+): .*?  # (.+)$", inspect.getsource(cls), re.MULTILINE))
+    own = [one for one in reversed(cls.__mro__) if {*vars(one).get("__annotations__", {})} & {*parts}]
+    sources = "".join(map(inspect.getsource, own))
+    helps = dict(re.findall(r"^    (\w+): .*?  # (.+)$", sources, re.MULTILINE))
     types = {name: type(part) if dataclasses.is_dataclass(part) else hints[name] for name, part in parts.items()}
     return dataclasses.make_dataclass(
         cls.__name__, [(name, Annotated[kind, arg(help=helps.get(name, ""))]) for name, kind in types.items()]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
-from polyfed.agents import Proximal
+from polyfed.agents import DDPG, DQN, Agent, Embedding, Proximal, WorstCase
 from polyfed.aggregation import (
     AlignedMean,
     LocalOnly,
@@ -20,7 +19,7 @@ from polyfed.aggregation import (
     WeightedMean,
 )
 from polyfed.checks import one_of
-from polyfed.experiment import Experiment, Variant
+from polyfed.experiment import Experiment
 
 Recipe = Callable[[Experiment], Experiment]
 
@@ -91,6 +90,42 @@ def fedprox(experiment: Experiment) -> Experiment:
     return dataclasses.replace(experiment, agent=dataclasses.replace(experiment.agent, local_terms=(Proximal(),)))
 
 
+def dqnavg(experiment: Experiment) -> Experiment:
+    """DQNs, whose networks are averaged (Jin et al. 2022); `agent.survival` says what survives, in theirs nothing."""
+    return _federated(experiment, "dqnavg", DQN)
+
+
+def ddpgavg(experiment: Experiment) -> Experiment:
+    """DDPGs, whose networks are averaged (Jin et al. 2022); what survives a merge is `agent.survival`."""
+    return _federated(experiment, "ddpgavg", DDPG)
+
+
+def fedrdqn(experiment: Experiment) -> Experiment:
+    """DQNs that plan against the worst successor, whose expectile networks are averaged too (Hwang and Hong 2025).
+
+    The published `agent.shared` has the target network as well. At `agent.worst_case.omega = 0` it is `dqnavg`.
+    """
+    return _worst_case(experiment, "fedrdqn", DQN)
+
+
+def fedrddpg(experiment: Experiment) -> Experiment:
+    """DDPGs that plan against the worst successor, whose expectile networks are averaged too (Hwang and Hong 2025).
+
+    The published `agent.shared` has both target networks as well. At `agent.worst_case.omega = 0` it is `ddpgavg`.
+    """
+    return _worst_case(experiment, "fedrddpg", DDPG)
+
+
+def perdqnavg(experiment: Experiment) -> Experiment:
+    """DQNs with an environment embedding each, which is never shared; the networks are averaged (Jin et al. 2022)."""
+    return _embedding(experiment, "perdqnavg", DQN)
+
+
+def perddpgavg(experiment: Experiment) -> Experiment:
+    """DDPGs with embeddings of actor and critic, which are never shared; networks are averaged (Jin et al. 2022)."""
+    return _embedding(experiment, "perddpgavg", DDPG)
+
+
 def local_only(experiment: Experiment) -> Experiment:
     """Every client learns alone: the baseline that federation has to beat. By itself it is compared with nothing."""
     alone = _federated(experiment, "local_only", rule=LocalOnly())
@@ -107,15 +142,35 @@ def pooled(experiment: Experiment) -> Experiment:
     return dataclasses.replace(alone, agent=agent, method="pooled", pooled=True, rule=WeightedMean())
 
 
-def _federated(experiment: Experiment, method: str, **parts: object) -> Experiment:
+def _federated(experiment: Experiment, method: str, learner: type[Agent] = Agent, **parts: object) -> Experiment:
     if experiment.pooled:
         raise ValueError(
             f"{method} cannot be made from a pooled agent, which has the updates and the replay of the whole fleet: "
             "start from another method, and name pooled in compare."
         )
+    if not isinstance(experiment.agent, learner):
+        raise ValueError(
+            f"{method} is made of {learner.__name__}, but the learner of {experiment.name} is "
+            f"{type(experiment.agent).__name__}: name another method, or give agent={learner.__name__}(...)."
+        )
     fields: dict[str, Any] = {"rule": WeightedMean(), "server_optimizer": ServerSGD(), **parts}
-    agent = dataclasses.replace(experiment.agent, local_terms=())
-    return dataclasses.replace(experiment, agent=agent, method=method, **fields)
+    return dataclasses.replace(experiment, agent=experiment.agent.plain(), method=method, **fields)
+
+
+def _worst_case(experiment: Experiment, method: str, learner: type[Agent]) -> Experiment:
+    """With the agent's own worst case if it has one."""
+    federated, own = _federated(experiment, method, learner), getattr(experiment.agent, "worst_case", None)
+    plain: Any = federated.agent
+    agent = dataclasses.replace(plain, worst_case=own or WorstCase(), shared=(*plain.shared, "worst_case"))
+    return dataclasses.replace(federated, agent=agent)
+
+
+def _embedding(experiment: Experiment, method: str, learner: type[Agent]) -> Experiment:
+    """With the agent's own embedding if it has one."""
+    federated, own = _federated(experiment, method, learner), getattr(experiment.agent, "embedding", None)
+    plain: Any = federated.agent
+    agent = dataclasses.replace(plain, embedding=own or Embedding.for_clients(experiment.num_clients))
+    return dataclasses.replace(federated, agent=agent)
 
 
 RECIPES: dict[str, Recipe] = {
@@ -132,6 +187,12 @@ RECIPES: dict[str, Recipe] = {
     "fedadam": fedadam,
     "fedyogi": fedyogi,
     "fedprox": fedprox,
+    "dqnavg": dqnavg,
+    "ddpgavg": ddpgavg,
+    "fedrdqn": fedrdqn,
+    "fedrddpg": fedrddpg,
+    "perdqnavg": perdqnavg,
+    "perddpgavg": perddpgavg,
     "local_only": local_only,
     "pooled": pooled,
 }
@@ -142,13 +203,9 @@ BASELINES = ("local_only", "pooled")
 def arms(experiment: Experiment) -> dict[str, Experiment]:
     """The experiment itself and what `compare` names, by method name, on the same worlds, learner and budget."""
     alone = dataclasses.replace(experiment, compare=(), variants=())
-    known: dict[str, Recipe] = {**RECIPES, **{v.method: functools.partial(_variant, v) for v in experiment.variants}}
+    known: dict[str, Recipe] = {**RECIPES, **{v.method: v for v in experiment.variants}}
     for name in experiment.compare:
         one_of("compare", name, known)
     return {experiment.method: alone} | {
         name: known[name](alone) for name in experiment.compare if name != experiment.method
     }
-
-
-def _variant(variant: Variant, experiment: Experiment) -> Experiment:
-    return dataclasses.replace(experiment, method=variant.method, rule=variant.rule)

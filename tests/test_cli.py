@@ -21,8 +21,10 @@ import pytest
 from polyfed.cli import COMMANDS, main
 from polyfed.errors import EXIT_CODES
 from polyfed.experiment import Experiment
-from polyfed.experiments import titles
+from polyfed.experiments import studies, titles
 from polyfed.runs import store
+
+COINS = Path(__file__).parent / "studies" / "coins.py"
 
 
 @dataclasses.dataclass
@@ -149,11 +151,13 @@ def test_help_of_an_experiment_shows_its_fields_with_defaults_and_units() -> Non
     assert ">>>" not in ended.out  # examples are for the documentation
 
 
-def test_list_names_every_experiment() -> None:
+def test_list_names_every_experiment_and_every_study() -> None:
     plain, data = polyfed("list"), polyfed("list", "--json")
-    assert json.loads(data.out) == titles()
-    assert [line.split()[0] for line in plain.out.splitlines()] == list(titles())
-    assert all(title for title in titles().values())
+    everything = {**titles(), **studies()}
+    assert json.loads(data.out) == everything
+    assert [line.split()[0] for line in plain.out.splitlines()] == sorted(everything)
+    assert len(everything) == len(titles()) + len(studies())
+    assert all(title for title in everything.values())
 
 
 def test_version() -> None:
@@ -222,6 +226,20 @@ def test_a_reader_that_goes_away_is_no_failure() -> None:
         (["run", "FILE", "--log", "paper"], r"invalid choice 'paper' for argument '--log'"),
         (["run", "FILE", "--resume", "there"], r"--resume there goes on with the experiment recorded there"),
         (["run", "--resume", "nowhere"], r"nowhere is not a run folder"),
+        (["run", "tabular-qvag"], r"did you mean 'tabular-qavg'\?"),
+        (["run", "--seeds", "0", "tabular-qavg"], r"experiment comes before its options: type `polyfed run tabular-q"),
+        (["run", "COINS", "--thrws", "3"], r"--thrws, 3; did you mean --throws\?"),
+        (["run", "COINS", "--throws", "0"], r"throws = 0 is out of range"),
+        (["run", "COINS", "--throws", "3,4"], r"throws = \(3, 4\) is not one whole number"),
+        (
+            ["run", "COINS", "--biases", "x"],
+            r"Error parsing --biases: Could not find valid parse for arguments: \['x'\]",
+        ),
+        (["run", "COINS", "--seeds", "1,1"], r"names one seed twice"),
+        (["run", "COINS", "--seeds", "5-3"], r"range of no or too many seeds"),
+        (["run", "COINS", "--name", "../x"], r"name = '\.\./x' cannot name a folder"),
+        (["run", "COINS", "--recipe", "fedavg"], r"Unrecognized options: --recipe"),
+        (["run", "COINS", "tabular-qavg"], r"'tabular-qavg' is one word too many"),
         (["report"], r"No run was given"),
         (["report", "."], r"\. is not a run folder"),
         (["play", "."], r"\. is not a run folder"),
@@ -233,7 +251,8 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(
     words: list[str], sentence: str, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    ended = polyfed(*[str(file) if word == "FILE" else word for word in words])
+    files = {"FILE": str(file), "COINS": str(COINS)}
+    ended = polyfed(*[files.get(word, word) for word in words])
     assert re.search(sentence, ended.sentence), ended.sentence
     assert ended.code == 2
     assert ended.out == ""
@@ -625,3 +644,66 @@ def test_an_extra_that_is_missing_is_named_with_the_command_that_installs_it(
     check = json.loads(polyfed("check", "--json").out)
     extra = re.findall(r"polyfed\[(\w+)\]", sentence)[0]
     assert check[extra] == f'missing: pip install "polyfed[{extra}]"'
+
+
+# Studies
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
+    out = tmp_path_factory.mktemp("studies")
+    ended = polyfed("run", COINS, "--seeds", "0,3", "--biases", "0.2", "0.7", "--throws", 50, "--out", out, "--json")
+    assert ended.code == 0, ended.err
+    return Path(json.loads(ended.out)["run"]), ended
+
+
+def test_help_of_a_study_shows_its_fields() -> None:
+    ended = polyfed("run", COINS, "--help")
+    assert (ended.code, ended.err) == (0, "")
+    for words in ("--throws INT", "per seed, 1 to 10^6", "--biases", "(default: 0.5 0.9)", "names the folder"):
+        assert words in ended.out, words
+    assert "--resume" not in ended.out
+
+
+def test_a_study_is_run_recorded_and_reported(studied: tuple[Path, Ended], tmp_path: Path) -> None:
+    folder, ended = studied
+    assert ended.err.splitlines() == [f"run folder: {folder}", " 50 %  bias 0.2", "100 %  bias 0.7"]
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"run.json", "findings.json", "report.html", "figures", "lock"}
+    record = store.read_record(folder)
+    assert record["study"]["biases"] == [0.2, 0.7]
+    assert record["seeds"] == [0, 3]
+    assert record["command"].split()[-2:] == [str(folder.parent.parent), "--json"]
+    again = polyfed("report", folder, "-o", tmp_path / "again.html")
+    assert again.code == 0
+    assert (tmp_path / "again.html").read_text() == (folder / "report.html").read_text()
+
+
+def test_a_study_says_its_verdict_and_is_silent_if_asked(tmp_path: Path) -> None:
+    ended = polyfed("run", COINS, "--seeds", "0", "--out", tmp_path, "--quiet", "--no-report")
+    assert ended.out.splitlines()[0] == "Coins fell <as> they should in 100 throws."
+    assert len(ended.err.splitlines()) == 1
+    assert not list(tmp_path.rglob("report.html"))
+
+
+def test_what_a_study_cannot_do_is_one_sentence(studied: tuple[Path, Ended], ran: tuple[Path, Ended]) -> None:
+    folder, _ = studied
+    for words, sentence in (
+        (("run", "--resume", folder), "cannot be resumed: run the study again"),
+        (("play", folder), "cannot be filmed"),
+        (("report", folder, ran[0]), "A study has a page of its own"),
+        (("report", folder, folder), "A study has a page of its own"),
+    ):
+        ended = polyfed(*words)
+        assert sentence in ended.sentence
+        assert ended.code == 2
+
+
+def test_a_study_that_was_interrupted_says_that_it_starts_anew(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text(COINS.read_text().replace("        rows, lines = [], []", "        raise KeyboardInterrupt"))
+    ended = polyfed("run", mine, "--out", tmp_path / "runs")
+    assert ended.code == 130
+    assert ended.err.splitlines()[-1] == "polyfed: Interrupted; a study is not resumed, so run it again."
+    (folder,) = (tmp_path / "runs" / "coins").iterdir()
+    assert "was not completed: run it again" in polyfed("report", folder).sentence

@@ -7,7 +7,7 @@ import pytest
 
 from polyfed.agents import DQN, Survival
 from polyfed.aggregation import LocalOnly, ServerAdam, ServerMomentum, ServerSGD, WassersteinBarycenter, WeightedMean
-from polyfed.environments import CartPole, Dataset, Digits, Explicit, Grid, Pendulum, Uniform
+from polyfed.environments import CartPole, Dataset, Digits, Explicit, Grid, Pendulum, Perturbed, Uniform
 from polyfed.exchange import ClipNorm, HalfPrecision, LoseMessages, Transform
 from polyfed.experiment import Evaluation
 from polyfed.experiments import load, titles
@@ -93,6 +93,11 @@ REFUSALS = [
         "evaluation.seed = 4.29497e+09 is out of range: give a number from 0 to 4.29497e+09.",
     ),
     ({"evaluation__num_held_out": -1}, "evaluation.num_held_out = -1 is out of range: give a number from 0 to 1e+06."),
+    (
+        {"evaluation__held_out": Perturbed(("force",), num_joint=0), "evaluation__num_held_out": 0},
+        "evaluation.held_out is a Perturbed, but evaluation.num_held_out is 0, so nothing would be tested: "
+        "set it to 11.",
+    ),
     # names
     (
         {"name": "../elsewhere"},
@@ -154,7 +159,7 @@ REFUSALS = [
     (
         {"environment": Pendulum(), "variation": Explicit()},
         "DQN chooses among a finite set of actions, but Pendulum takes continuous ones: "
-        "use an environment with discrete actions, such as CartPole, Acrobot or MountainCar.",
+        "use DDPG, or an environment with discrete actions, such as CartPole, Acrobot or MountainCar.",
     ),
     ({"agent__discount": 1.1}, "agent.discount = 1.1 is out of range: give a number from 0 to 1."),
     (

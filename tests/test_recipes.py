@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from polyfed.agents import HardUpdate, Proximal, Survival
+from polyfed.agents import DDPG, Embedding, HardUpdate, Proximal, Survival, WorstCase
 from polyfed.aggregation import (
     AlignedMean,
     LocalOnly,
@@ -18,7 +18,7 @@ from polyfed.aggregation import (
     WassersteinBarycenter,
     WeightedMean,
 )
-from polyfed.environments import Uniform
+from polyfed.environments import Pendulum, Uniform
 from polyfed.exchange import ClipNorm, HalfPrecision
 from polyfed.experiment import Variant
 from polyfed.experiments import load
@@ -26,7 +26,18 @@ from polyfed.recipes import BASELINES, RECIPES, arms
 from polyfed.record import from_data, to_data
 from polyfed.simulation import simulate
 
-BASE = load("cartpole-poles")
+NAMED = load("cartpole-poles")
+BASE = dataclasses.replace(NAMED, agent=dataclasses.replace(NAMED.agent, n_step=1))  # a worst case is of one step
+PENDULUM = dataclasses.replace(BASE, environment=Pendulum(), variation=Uniform(["mass"]), agent=DDPG())
+PENDULUM = dataclasses.replace(PENDULUM, evaluation=dataclasses.replace(PENDULUM.evaluation, num_held_out=0))
+METHOD_PARTS = {"local_terms", "worst_case", "embedding", "shared"}  # what makes a federated method of a learner
+
+
+def base_of(name):
+    """An experiment whose learner the recipe is for."""
+    return PENDULUM if "ddpg" in name else BASE
+
+
 PARTS = {  # method: rule, server optimizer
     "fedavg": (WeightedMean(), ServerSGD()),
     "fedwb": (WassersteinBarycenter.safe(), ServerSGD()),
@@ -41,6 +52,12 @@ PARTS = {  # method: rule, server optimizer
     "fedadam": (WeightedMean(), ServerAdam()),
     "fedyogi": (WeightedMean(), ServerYogi()),
     "fedprox": (WeightedMean(), ServerSGD()),
+    "dqnavg": (WeightedMean(), ServerSGD()),
+    "ddpgavg": (WeightedMean(), ServerSGD()),
+    "fedrdqn": (WeightedMean(), ServerSGD()),
+    "fedrddpg": (WeightedMean(), ServerSGD()),
+    "perdqnavg": (WeightedMean(), ServerSGD()),
+    "perddpgavg": (WeightedMean(), ServerSGD()),
     "local_only": (LocalOnly(), ServerSGD()),
     "pooled": (WeightedMean(), ServerSGD()),
 }
@@ -54,7 +71,7 @@ def test_every_recipe_is_tested_here():
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_is_its_parts_and_passes(name):
-    base = BASE
+    base = base_of(name)
     if name == "heterofl":  # it is about widths
         base = dataclasses.replace(BASE, agent=dataclasses.replace(BASE.agent, width=(32, 48, 64)))
     made = RECIPES[name](base)
@@ -67,22 +84,26 @@ def test_a_recipe_is_its_parts_and_passes(name):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_leaves_worlds_learner_and_budget_alone(name):
-    made = RECIPES[name](BASE)
+    base = base_of(name)
+    made = RECIPES[name](base)
     for field in ("name", "environment", "variation", "num_clients", "num_rounds", "local_steps", "evaluation"):
-        assert getattr(made, field) == getattr(BASE, field)
-    of_method = {"local_terms", "survival"} if name in BASELINES else {"local_terms"}
+        assert getattr(made, field) == getattr(base, field)
+    of_method = METHOD_PARTS | {"survival"} if name in BASELINES else METHOD_PARTS
     of_method |= {"updates_per_step", "replay_capacity"} if name == "pooled" else set()
-    for field in dataclasses.fields(BASE.agent):
+    for field in dataclasses.fields(base.agent):
         if field.name not in of_method:
-            assert getattr(made.agent, field.name) == getattr(BASE.agent, field.name), field.name
+            assert getattr(made.agent, field.name) == getattr(base.agent, field.name), field.name
 
 
 @pytest.mark.parametrize("first", [name for name in RECIPES if name != "pooled"])
 @pytest.mark.parametrize("then", RECIPES)
 def test_a_recipe_undoes_what_another_method_added(first, then):
     """So an arm does not depend on which method the experiment was written down with; but see `local_only`."""
-    through = RECIPES[then](RECIPES[first](BASE))
-    direct = RECIPES[then](BASE)
+    base = PENDULUM if "ddpg" in first + then else BASE
+    if base is PENDULUM and "dqn" in first + then:
+        return  # no experiment is for both
+    through = RECIPES[then](RECIPES[first](base))
+    direct = RECIPES[then](base)
     if first == "local_only":  # it forgets what survived and what was compared
         agent = dataclasses.replace(direct.agent, survival=Survival.everything())
         direct = dataclasses.replace(direct, agent=agent, compare=through.compare)
@@ -194,3 +215,36 @@ def test_a_comparison_with_neither_recipe_nor_variant_is_refused():
 def test_a_variant_needs_a_name_for_its_folder():
     with pytest.raises(ValueError, match="cannot name a folder"):
         dataclasses.replace(BASE, variants=(Variant("a b", WeightedMean()),)).check()
+
+
+# Robust and personal
+
+
+def test_fedrdqn_keeps_the_omega_that_it_finds():
+    agent = dataclasses.replace(BASE.agent, worst_case=WorstCase(omega=0.7), shared=("online", "target"))
+    made = RECIPES["fedrdqn"](dataclasses.replace(BASE, agent=agent))
+    assert made.agent.worst_case == WorstCase(omega=0.7)
+    assert made.agent.shared == ("online", "target", "worst_case")
+    assert RECIPES["dqnavg"](made).agent == dataclasses.replace(agent, worst_case=None)
+
+
+def test_an_embedding_has_the_published_size():
+    assert [Embedding.for_clients(n).size for n in (1, 2, 3, 4, 5, 10)] == [1, 1, 2, 2, 3, 4]
+    assert RECIPES["perdqnavg"](BASE).agent.embedding == Embedding(2)
+
+
+@pytest.mark.parametrize(("name", "base"), [("fedrdqn", PENDULUM), ("fedrddpg", BASE)])
+def test_a_method_for_another_learner_is_refused(name, base):
+    with pytest.raises(ValueError, match=f"{name} is made of DD?[PQ][GN], but the learner of cartpole-poles is"):
+        RECIPES[name](base)
+
+
+def test_a_variant_may_have_other_numbers():
+    base = dataclasses.replace(RECIPES["fedrdqn"](BASE), compare=("wary", "dqnavg"))
+    wary = Variant("wary", numbers=(("agent.worst_case.omega", 0.9), ("agent.learning_rate", 1e-4)))
+    found = arms(dataclasses.replace(base, variants=(wary,)))
+    assert (found["wary"].agent.worst_case.omega, found["wary"].agent.learning_rate) == (0.9, 1e-4)
+    assert found["fedrdqn"].agent.worst_case.omega == 0.2
+    assert from_data(to_data(wary)) == wary
+    with pytest.raises(ValueError, match="DQN has no field learning_rat"):
+        Variant("slow", numbers=(("agent.learning_rat", 1e-4),))(base)

@@ -138,10 +138,10 @@ class Quantities(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """A table per family."""
-        from polyfed.environments import FAMILIES, quantities
+        from polyfed.environments import BODIES, FAMILIES, quantities
 
         found: list[nodes.Node] = []
-        for family in FAMILIES:
+        for family in (*FAMILIES, *BODIES):
             name = type(family).__name__
             rows: list[list[str | nodes.Node]] = []
             for quantity, spec in quantities(family.params_class).items():

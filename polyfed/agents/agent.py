@@ -9,6 +9,7 @@ import equinox as eqx
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from polyfed.environments import World
+from polyfed.environments.world import Params
 from polyfed.types import Metrics, Payload, Trajectory
 
 
@@ -26,6 +27,10 @@ class Agent(eqx.Module):
     @abc.abstractmethod
     def check(self, environment: World) -> None:
         """Raise `ValueError` in one sentence if a hyper-parameter is out of range or the environment does not fit."""
+
+    def caution(self, params: Params) -> None:
+        """Warn of what the learner cannot do justice to in the worlds of a fleet, leaves `[C, ...]`."""
+        del params
 
     @abc.abstractmethod
     def init(self, key: PRNGKeyArray, environment: World, num_envs: int) -> Any:
@@ -57,6 +62,15 @@ class Agent(eqx.Module):
           state: The client's.
           broadcast: Same structure as `share` gives. It is read-only.
         """
+
+    def settle(self, state: Any, key: PRNGKeyArray) -> Any:
+        """A fresh learner as a client begins with it: what is never common to clients is drawn from its own key."""
+        del key
+        return state
+
+    def plain(self) -> Agent:
+        """The learner without the parts that make a federated method of it: the one that baselines have."""
+        return self
 
     def alone(self) -> Agent:
         """The learner as it learns without a federation: nothing of it is ever reset."""

@@ -158,6 +158,10 @@ class Classifier(Agent):
         optimizer = state.optimizer if self.keep_optimizer else self._optimizer().init(network)
         return ClassifierState(network, optimizer, network if self.local_terms else ())
 
+    def plain(self) -> Classifier:
+        """Without local terms."""
+        return dataclasses.replace(self, local_terms=())
+
     def alone(self) -> Classifier:
         """Nothing is ever reset."""
         return dataclasses.replace(self, keep_optimizer=True)

@@ -12,17 +12,20 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from polyfed.agents.agent import Agent
+from polyfed.agents.embedding import Embedding, embedded
 from polyfed.agents.exploration import Exploration, LinearDecay, epsilon_greedy
 from polyfed.agents.local_terms import Proximal
 from polyfed.agents.networks import ACTIVATIONS, MLP, DuelingMLP
 from polyfed.agents.replay import Batch, Replay
 from polyfed.agents.survival import Survival
 from polyfed.agents.target import HardUpdate, TargetUpdate
+from polyfed.agents.worst_case import WorstCase, WorstCaseState
 from polyfed.checks import in_range, one_of, whole_in_range
 from polyfed.environments import Box, Discrete, Environment, World
 from polyfed.types import Metrics, Nested, Payload, Trajectory
 
 LOSSES = {"mse": lambda error: error**2, "huber": lambda error: optax.huber_loss(error)}
+PARTS = ("online", "target", "worst_case")  # that may be shared
 
 
 class DQNState(eqx.Module):
@@ -35,6 +38,8 @@ class DQNState(eqx.Module):
     learn_steps: Int[Array, ""]  # gradient steps taken
     explore_steps: Int[Array, ""]  # local steps that the exploration schedule has seen
     anchor: Any  # the last broadcast, if a local term needs it
+    worst_case: Any  # `WorstCaseState`, if there is a worst case
+    embedding: Any  # `EmbeddingState`, if there is an embedding
 
 
 class DQN(Agent):
@@ -42,7 +47,10 @@ class DQN(Agent):
 
     Loss of a batch: mean of `(Q(s, a) - y)^2` (or Huber), `y = r + discount * (1 - terminated) * max_a' Q'(s', a')`;
     double: `a'` is the online network's choice. n-step: `r` sums n discounted rewards (Sutton and Barto 2018, eq. 7.1).
-    A time limit bootstraps, termination does not.
+    A time limit bootstraps, termination does not. With a `worst_case` the target is that of FedRDQN (Hwang and Hong
+    2025), with an `embedding` the network is that of PerDQNAvg (Jin et al. 2022).
+
+    `shared` names what goes on the wire: the online network alone, or a dictionary of several parts.
 
     >>> from polyfed.environments import CartPole
     >>> DQN(hidden=(32, 32)).check(CartPole())
@@ -64,7 +72,10 @@ class DQN(Agent):
     target_update: TargetUpdate = HardUpdate()
     exploration: Exploration = LinearDecay()
     survival: Survival = Survival()
+    shared: tuple[str, ...] = eqx.field(default=("online",), static=True)  # of online, target, worst_case
     local_terms: tuple[Proximal, ...] = ()
+    worst_case: WorstCase | None = None  # plan against the worst successor; none: the sampled one alone
+    embedding: Embedding | None = None  # numbers of the client's own before every observation
     width: int | tuple[int, ...] | None = None  # units held of each hidden layer, messages `Nested`; none: all
 
     def check(self, environment: World) -> None:
@@ -89,8 +100,10 @@ class DQN(Agent):
             in_range("agent.width", self.width, 1, min(self.hidden), "units")
         self.target_update.check()
         self.exploration.check()
-        for term in self.local_terms:
-            term.check()
+        for part in (*self.local_terms, self.worst_case, self.embedding):
+            if part is not None:
+                part.check()
+        self._check_parts()
 
     def init(self, key: PRNGKeyArray, environment: World, num_envs: int) -> DQNState:
         """Fresh networks, an empty replay; online and target start equal."""
@@ -98,7 +111,13 @@ class DQN(Agent):
         assert isinstance(space, Box)
         assert isinstance(actions, Discrete)
         network = DuelingMLP if self.dueling else MLP
-        online = network(space.size, actions.n, hidden=self.hidden, activation=self.activation, key=key)
+        form: Any = {"hidden": self.hidden, "activation": self.activation}
+        extra = 0 if self.embedding is None else self.embedding.size
+        online = network(space.size + extra, actions.n, key=key, **form)
+        worst: Any = ()
+        if self.worst_case is not None:  # a key of its own: the other networks start as they do without it
+            k_worst = jax.random.fold_in(key, 1)
+            worst = self.worst_case.init(k_worst, space.size, optimizer=self._optimizer(), **form)
         zero = jnp.zeros((), jnp.int32)
         return DQNState(
             online=online,
@@ -108,28 +127,32 @@ class DQN(Agent):
             learn_steps=zero,
             explore_steps=zero,
             anchor=online if self.local_terms else (),
+            worst_case=worst,
+            embedding=() if self.embedding is None else self.embedding.init(),
         )
+
+    def settle(self, state: DQNState, key: PRNGKeyArray) -> DQNState:
+        """An embedding of the client's own."""
+        if self.embedding is None:
+            return state
+        return dataclasses.replace(state, embedding=self.embedding.drawn(key))
 
     def act(self, state: DQNState, observation: Float[Array, "E D"], key: PRNGKeyArray) -> Int[Array, " E"]:
         """Epsilon-greedy actions."""
-        one = lambda x: self._values(state.online, x)  # noqa: E731  a matrix times a vector needs no transposed weights
+        one = lambda x: self._values(state.online, x, self._vector(state))  # noqa: E731  a matrix times a vector needs no transposed weights
         values = jax.vmap(one)(observation)
         return epsilon_greedy(values, self.exploration(state.explore_steps), key)
 
     def policy(self, state: DQNState, observation: Float[Array, "N D"]) -> Int[Array, " N"]:
         """The action of highest value."""
-        return jnp.argmax(self._values(state.online, observation), axis=-1).astype(jnp.int32)
+        return jnp.argmax(self._values(state.online, observation, self._vector(state)), axis=-1).astype(jnp.int32)
 
     def learn(self, state: DQNState, trajectory: Trajectory, key: PRNGKeyArray) -> tuple[DQNState, Metrics]:
         """Store the trajectory, then take `updates_per_step` gradient steps."""
-        state = DQNState(
-            online=state.online,
-            target=state.target,
-            optimizer=state.optimizer,
+        state = dataclasses.replace(
+            state,
             replay=state.replay.add(trajectory),
-            learn_steps=state.learn_steps,
             explore_steps=state.explore_steps + trajectory.reward.shape[0],
-            anchor=state.anchor,
         )
         if self.updates_per_step == 1:
             return self._gradient_step(state, key)
@@ -138,24 +161,44 @@ class DQN(Agent):
         return state, jax.tree.map(jnp.mean, metrics)
 
     def share(self, state: DQNState) -> Payload:
-        """The online network, with its width where clients differ in that."""
-        return state.online if self.width is None else Nested(state.online, jnp.asarray(self.width, jnp.int32))
+        """The online network, with its width where clients differ in that, or the parts that `shared` names."""
+        if self.width is not None:
+            return Nested(state.online, jnp.asarray(self.width, jnp.int32))
+        if self.shared == ("online",):
+            return state.online
+        worst = () if self.worst_case is None else state.worst_case.network
+        parts = {"online": state.online, "target": state.target, "worst_case": worst}
+        return {name: parts[name] for name in self.shared}
 
     def absorb(self, state: DQNState, broadcast: Payload) -> DQNState:
-        """Take the broadcast as the online network; `survival` says what else stays."""
+        """Take the broadcast as the shared parts; `survival` says what else stays. An embedding always does."""
         keep = self.survival
-        broadcast = broadcast if self.width is None else broadcast.network
-        return DQNState(
-            online=broadcast,
-            target=state.target if keep.target else broadcast,
-            optimizer=state.optimizer if keep.optimizer else self._optimizer().init(broadcast),
+        parts = broadcast if self.shared != ("online",) else {"online": _network(broadcast)}
+        online = parts["online"]
+        return dataclasses.replace(
+            state,
+            online=online,
+            target=parts.get("target", state.target if keep.target else online),
+            optimizer=state.optimizer if keep.optimizer else self._optimizer().init(online),
             replay=state.replay
             if keep.replay
             else eqx.tree_at(lambda r: r.count, state.replay, replace_fn=jnp.zeros_like),
-            learn_steps=state.learn_steps,
             explore_steps=state.explore_steps if keep.exploration else jnp.zeros_like(state.explore_steps),
-            anchor=broadcast if self.local_terms else (),
+            anchor=online if self.local_terms else (),
+            worst_case=self._absorb_worst_case(state.worst_case, parts.get("worst_case")),
         )
+
+    def _absorb_worst_case(self, state: Any, network: Any) -> Any:
+        if self.worst_case is None:
+            return ()
+        network = state.network if network is None else network
+        optimizer = state.optimizer if self.survival.optimizer else self._optimizer().init(network)
+        return WorstCaseState(network, optimizer)
+
+    def plain(self) -> DQN:
+        """Without local terms, worst case and embedding."""
+        shared = tuple(name for name in self.shared if name != "worst_case")
+        return dataclasses.replace(self, local_terms=(), worst_case=None, embedding=None, shared=shared)
 
     def alone(self) -> DQN:
         """Target, moments, replay and exploration survive."""
@@ -173,7 +216,12 @@ class DQN(Agent):
         """Every unit of the hidden layers."""
         return self if self.width is None else dataclasses.replace(self, width=jnp.int32(max(self.hidden)))
 
-    def _values(self, network: Any, observation: Float[Array, "... D"]) -> Float[Array, "... A"]:
+    def _vector(self, state: DQNState) -> Any:
+        return () if self.embedding is None else state.embedding.vector
+
+    def _values(self, network: Any, observation: Float[Array, "... D"], vector: Any) -> Float[Array, "... A"]:
+        if self.embedding is not None:
+            observation = embedded(vector, observation)
         return network(observation) if self.width is None else network(observation, self.width)
 
     def _optimizer(self) -> optax.GradientTransformation:
@@ -183,36 +231,87 @@ class DQN(Agent):
     def _gradient_step(self, state: DQNState, key: PRNGKeyArray) -> tuple[DQNState, Metrics]:
         """One gradient step, or none before `learning_starts`: a branch, so that weights are updated in place."""
 
-        def learn() -> tuple[Any, Metrics]:
+        def learn() -> tuple[dict[str, Any], Metrics]:
             batch = state.replay.sample(key, self.batch_size, jnp.asarray(self.discount, jnp.float32), self.n_step)
-            (_, metrics), gradient = jax.value_and_grad(self._loss, has_aux=True)(state.online, state, batch)
-            updates, optimizer = self._optimizer().update(gradient, state.optimizer, state.online)
+            worst, future, said = self._future(state, batch)
+            trained = (state.online, self._vector(state))
+            gradient, metrics = jax.grad(self._loss, has_aux=True)(trained, state.anchor, batch, future)
+            updates, optimizer = self._optimizer().update(gradient[0], state.optimizer, state.online)
             online, step = optax.apply_updates(state.online, updates), state.learn_steps + 1
-            return (online, self.target_update(online, state.target, step), optimizer, step), metrics
+            new = {
+                "online": online,
+                "target": self.target_update(online, state.target, step),
+                "optimizer": optimizer,
+                "learn_steps": step,
+                "worst_case": worst,
+                "embedding": () if self.embedding is None else self.embedding.step(state.embedding, gradient[1]),
+            }
+            return new, metrics | said
 
-        def wait() -> tuple[Any, Metrics]:
-            zero = jnp.zeros((), jnp.float32)
-            return (state.online, state.target, state.optimizer, state.learn_steps), {"loss": zero, "value": zero}
+        def wait() -> tuple[dict[str, Any], Metrics]:
+            names = ("loss", "value") if self.worst_case is None else ("loss", "value", "worst_case", "worst_case_loss")
+            learned = ("online", "target", "optimizer", "learn_steps", "worst_case", "embedding")
+            return {n: getattr(state, n) for n in learned}, {n: jnp.zeros((), jnp.float32) for n in names}
 
-        ready = state.replay.count >= self.learning_starts
-        (online, target, optimizer, step), metrics = jax.lax.cond(ready, learn, wait)
-        return DQNState(online, target, optimizer, state.replay, step, state.explore_steps, state.anchor), metrics
+        new, metrics = jax.lax.cond(state.replay.count >= self.learning_starts, learn, wait)
+        return dataclasses.replace(state, **new), metrics
 
-    def _loss(self, online: Any, state: DQNState, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
-        values = self._values(online, batch.observation)
+    def _future(self, state: DQNState, batch: Batch) -> tuple[Any, Float[Array, " B"], Metrics]:
+        """The worst case after its own step, what targets add to rewards, and what the worst case says of itself."""
+        value = self._next_value(state, batch.next_observation)
+        if self.worst_case is None:
+            return (), batch.bootstrap * value, {}
+        discount = jnp.asarray(self.discount, jnp.float32)
+        new, worst, loss = self.worst_case.learn(
+            state.worst_case, batch.observation, value, batch.bootstrap > 0, self._optimizer()
+        )
+        future = self.worst_case.future(value, worst, batch.bootstrap, discount)
+        return new, future, {"worst_case": jnp.mean(worst), "worst_case_loss": loss}
+
+    def _loss(self, trained: Any, anchor: Any, batch: Batch, future: Float[Array, " B"]) -> tuple[Array, Metrics]:
+        online, vector = trained
+        values = self._values(online, batch.observation, vector)
         action = batch.action[:, 0].astype(jnp.int32)
         chosen = jnp.sum(values * jax.nn.one_hot(action, values.shape[-1], dtype=values.dtype), axis=-1)
-        target = batch.reward + batch.bootstrap * self._next_value(online, state.target, batch.next_observation)
-        loss = jnp.mean(LOSSES[self.loss](chosen - jax.lax.stop_gradient(target)))
-        terms = sum((term(online, state.anchor) for term in self.local_terms), start=jnp.zeros((), loss.dtype))
+        loss = jnp.mean(LOSSES[self.loss](chosen - (batch.reward + future)))
+        terms = sum((term(online, anchor) for term in self.local_terms), start=jnp.zeros((), loss.dtype))
         return loss + terms, {"loss": loss, "value": jnp.mean(chosen)}
 
-    def _next_value(self, online: Any, target: Any, observation: Float[Array, "B D"]) -> Float[Array, " B"]:
-        values = self._values(target, observation)
+    def _next_value(self, state: DQNState, observation: Float[Array, "B D"]) -> Float[Array, " B"]:
+        values = self._values(state.target, observation, self._vector(state))
         if not self.double:
             return jnp.max(values, axis=-1)
-        best = jnp.argmax(self._values(online, observation), axis=-1)
+        best = jnp.argmax(self._values(state.online, observation, self._vector(state)), axis=-1)
         return jnp.take_along_axis(values, best[:, None], axis=-1)[:, 0]
+
+    def _check_parts(self) -> None:
+        """What is shared exists, and what a worst case needs holds."""
+        for name in self.shared:
+            one_of("agent.shared", name, PARTS)
+        if "online" not in self.shared or len(set(self.shared)) < len(self.shared):
+            raise ValueError(
+                f"agent.shared = {self.shared} must name online, and nothing twice, for a federation of DQNs meets in "
+                'its online network: give for example ("online", "target").'
+            )
+        if "worst_case" in self.shared and self.worst_case is None:
+            raise ValueError(
+                "agent.shared names worst_case, but agent.worst_case is none, so there is nothing to send: give a "
+                "WorstCase, or leave it out of agent.shared."
+            )
+        if self.worst_case is not None and self.n_step != 1:
+            raise ValueError(
+                f"agent.n_step = {self.n_step} looks past the next state, but agent.worst_case is about the worst next "
+                "state: use n_step = 1, or no worst_case."
+            )
+        if self.width is not None and (self.shared != ("online",) or self.embedding is not None):
+            raise ValueError(
+                "agent.width shares nested online networks, but agent.shared or agent.embedding asks for more than "
+                "that: leave width out, or them."
+            )
+
+
+def _network(broadcast: Payload) -> Any:
+    return broadcast.network if isinstance(broadcast, Nested) else broadcast
 
 
 def _check_spaces(environment: World) -> None:
@@ -224,7 +323,7 @@ def _check_spaces(environment: World) -> None:
     if not isinstance(environment.action_space, Discrete):
         raise ValueError(
             f"DQN chooses among a finite set of actions, but {name} takes continuous ones: "
-            "use an environment with discrete actions, such as CartPole, Acrobot or MountainCar."
+            "use DDPG, or an environment with discrete actions, such as CartPole, Acrobot or MountainCar."
         )
     if not isinstance(environment.observation_space, Box):
         raise ValueError(f"DQN reads vectors, but {name} shows {environment.observation_space}: use a Box observation.")

@@ -124,6 +124,7 @@ class WorstCase(eqx.Module):
           bootstrap: `discount`, or 0 where `s'` is terminal.
           discount: One number.
         """
-        if self.masked:
-            return bootstrap * ((1.0 - self.omega) * next_value) + discount * (self.omega * worst)
+        if self.masked:  # one product at the end, as without a worst case
+            alive = jnp.where(bootstrap > 0, next_value, 0.0)
+            return discount * ((1.0 - self.omega) * alive + self.omega * worst)
         return bootstrap * ((1.0 - self.omega) * next_value + self.omega * worst)

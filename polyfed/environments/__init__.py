@@ -4,18 +4,34 @@ Gymnasium is not imported here; `polyfed.environments.gymnasium` is the door to 
 """
 
 from polyfed.environments.acrobot import Acrobot, AcrobotParams, AcrobotState
+from polyfed.environments.body import Body, BodyState
 from polyfed.environments.cartpole import CartPole, CartPoleParams, CartPoleState
 from polyfed.environments.dataset import Dataset, Shard
 from polyfed.environments.digits import Digits
 from polyfed.environments.environment import Environment, Params, Quantity, Step, quantities, quantity
+from polyfed.environments.half_cheetah import HalfCheetah, HalfCheetahParams
+from polyfed.environments.hopper import Hopper, HopperParams
 from polyfed.environments.idx import IdxFolder, Samples
 from polyfed.environments.mountain_car import MountainCar, MountainCarParams, MountainCarState
 from polyfed.environments.mountain_car_continuous import MountainCarContinuous, MountainCarContinuousParams
 from polyfed.environments.pendulum import Pendulum, PendulumParams, PendulumState
+from polyfed.environments.perturbed import Perturbed
 from polyfed.environments.probes import CONTINUOUS_PROBES, PROBES, ContinuousProbe, Probe, ProbeParams, ProbeState
+from polyfed.environments.random_mdps import RandomMDPs, random_mdps, random_mdps_around, random_mdps_common, split_envs
 from polyfed.environments.spaces import Box, Discrete, Space
 from polyfed.environments.splits import Dirichlet, EqualSplit, LabelShards, Split, TestSet
+from polyfed.environments.tabular import TabularMDP, TabularMDPs, TabularParams, TabularState
 from polyfed.environments.variation import Explicit, Grid, Uniform, Variation
+from polyfed.environments.walker2d import Walker2d, Walker2dParams
+from polyfed.environments.windy_cliffs import (
+    WindyCliff,
+    WindyCliffParams,
+    WindyCliffs,
+    windy_cliff_sets,
+    windy_cliff_tests,
+    windy_cliffs,
+    windy_cliffs_around,
+)
 from polyfed.environments.world import World
 
 SPLITS: tuple[Split, ...] = (EqualSplit(), LabelShards(), Dirichlet())
@@ -24,7 +40,11 @@ SPLITS: tuple[Split, ...] = (EqualSplit(), LabelShards(), Dirichlet())
 FAMILIES: tuple[Environment, ...] = (CartPole(), Acrobot(), MountainCar(), MountainCarContinuous(), Pendulum())
 """One instance of every family with its published time limit; every contract check runs on each."""
 
+BODIES: tuple[Environment, ...] = (HalfCheetah(), Hopper(), Walker2d())
+"""One instance of every family that MuJoCo steps (`pip install "polyfed[mujoco]"`); as for `FAMILIES`."""
+
 __all__ = [
+    "BODIES",
     "CONTINUOUS_PROBES",
     "FAMILIES",
     "PROBES",
@@ -32,6 +52,8 @@ __all__ = [
     "Acrobot",
     "AcrobotParams",
     "AcrobotState",
+    "Body",
+    "BodyState",
     "Box",
     "CartPole",
     "CartPoleParams",
@@ -45,6 +67,10 @@ __all__ = [
     "EqualSplit",
     "Explicit",
     "Grid",
+    "HalfCheetah",
+    "HalfCheetahParams",
+    "Hopper",
+    "HopperParams",
     "IdxFolder",
     "LabelShards",
     "MountainCar",
@@ -56,19 +82,38 @@ __all__ = [
     "Pendulum",
     "PendulumParams",
     "PendulumState",
+    "Perturbed",
     "Probe",
     "ProbeParams",
     "ProbeState",
     "Quantity",
+    "RandomMDPs",
     "Samples",
     "Shard",
     "Space",
     "Split",
     "Step",
+    "TabularMDP",
+    "TabularMDPs",
+    "TabularParams",
+    "TabularState",
     "TestSet",
     "Uniform",
     "Variation",
+    "Walker2d",
+    "Walker2dParams",
+    "WindyCliff",
+    "WindyCliffParams",
+    "WindyCliffs",
     "World",
     "quantities",
     "quantity",
+    "random_mdps",
+    "random_mdps_around",
+    "random_mdps_common",
+    "split_envs",
+    "windy_cliff_sets",
+    "windy_cliff_tests",
+    "windy_cliffs",
+    "windy_cliffs_around",
 ]

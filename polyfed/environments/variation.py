@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import itertools
 import math
@@ -117,7 +118,8 @@ class Uniform(eqx.Module):
 
     A group is a name, or names that move together and share `x_i`: `("mass_pole", "mass_cart")`, which is stored as
     `"mass_pole+mass_cart"`. The draws come from `numpy.random.default_rng(seed)` in the shape `[C, groups]`, so the
-    first clients keep their worlds when more join.
+    first clients keep their worlds when more join. With `each_seed` every seed of a run has a fleet of its own, as in
+    the code of Hwang and Hong (2025); `worlds` and `params` are those of one fleet.
 
     >>> from polyfed.environments import CartPole
     >>> variation = Uniform(["half_length", ("mass_pole", "mass_cart")], rho=0.5, seed=1)
@@ -131,6 +133,19 @@ class Uniform(eqx.Module):
     groups: tuple[str, ...] = eqx.field(static=True, converter=_groups)  # names joined by + move together
     rho: float = eqx.field(default=0.5, static=True)  # largest relative change, in [0, 1)
     seed: int = eqx.field(default=0, static=True)  # of the draws
+    each_seed: bool = eqx.field(default=False, static=True)  # every seed of a run draws worlds of its own
+
+    def of_seed(self, seed: int) -> Uniform:
+        """The draw that belongs to a seed of a run, where every seed has worlds of its own.
+
+        >>> own = Uniform(["half_length"], each_seed=True)
+        >>> own.of_seed(3) == own.of_seed(3), own.of_seed(3) == own.of_seed(4), Uniform(["force"]).of_seed(3)
+        (True, False, Uniform(groups=('force',), rho=0.5, seed=0, each_seed=False))
+        """
+        if not self.each_seed:
+            return self
+        drawn = int(np.random.SeedSequence((self.seed, seed)).generate_state(1)[0])
+        return dataclasses.replace(self, seed=drawn, each_seed=False)
 
     def worlds(self, environment: World, num_clients: int) -> Worlds:
         """The quantities that vary and each client's value, float64 `[C]`."""

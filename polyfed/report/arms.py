@@ -93,8 +93,8 @@ class Entry:
 
     @functools.cached_property
     def held_out_curve(self) -> Estimate:
-        """`[N]`: average over held-out environments at every evaluation point."""
-        return statistics.estimate_iqm(self.on_held_out)
+        """`[N]`: mean over held-out environments at every evaluation point; whole seeds are resampled."""
+        return statistics.estimate_iqm(self.on_held_out.mean(axis=-1, keepdims=True))
 
     @functools.cached_property
     def average(self) -> Estimate:
@@ -108,8 +108,10 @@ class Entry:
 
     @functools.cached_property
     def held_out(self) -> Estimate | None:
-        """Average over held-out environments, final window; `None` where there are none."""
-        return statistics.estimate_iqm(self.final_held_out) if self.held_out_columns else None
+        """Mean over held-out environments, final window, whole seeds resampled; `None` where there are none."""
+        return (
+            statistics.estimate_iqm(self.final_held_out.mean(axis=-1, keepdims=True)) if self.held_out_columns else None
+        )
 
     @functools.cached_property
     def early_average(self) -> Estimate:
@@ -168,7 +170,7 @@ def environment_label(run: RunResult, arm: ArmResult, column: int, limit: int = 
     values = [
         f"{wording.attribute(key)} {wording.quantity(row[column], run.units.get(key, ''))}"
         for key, row in run.worlds.items()
-        if column < len(row)
+        if column < len(row) and not np.isnan(row[column])
     ]
     return f"{name} ({', '.join(values)})" if 0 < len(values) <= limit else name
 

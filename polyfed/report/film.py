@@ -7,9 +7,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from polyfed.checks import in_range, one_of
-from polyfed.environments import Environment
+from polyfed.environments import Body, Environment
 from polyfed.errors import DamagedError, MissingExtraError
 from polyfed.evaluation.trace import trace_episode
 from polyfed.recipes import arms
@@ -17,7 +18,7 @@ from polyfed.runs import store
 from polyfed.runs.checkpoint import from_arrays, read_arrays
 from polyfed.runs.files import writing
 from polyfed.runs.run import weights_checksum
-from polyfed.simulation.simulate import Simulation
+from polyfed.simulation.simulate import Simulation, fleet
 
 
 def film(
@@ -50,8 +51,6 @@ def film(
         from PIL import Image
     except ImportError as error:
         raise MissingExtraError('A film needs a package that is not installed: pip install "polyfed[play]".') from error
-    from polyfed.environments.gymnasium import render
-
     experiment, seeds = store.read_experiment(store.read_record(run))
     methods = arms(experiment)
     if not isinstance(experiment.environment, Environment):
@@ -66,15 +65,24 @@ def film(
         "global" if policy == "global" and not simulation.personal else f"client-{0 if experiment.pooled else client}"
     )
     agent, state = _learned(run / "arms" / arm, simulation, f"seed-{seed}/{name}")
-    variation: Any = experiment.variation  # of environments, as `experiment.check` has seen
-    params = jax.tree.map(lambda x: x[client], variation.params(experiment.environment, experiment.num_clients))
+    params = jax.tree.map(lambda x: x[client], fleet(experiment, seed))
     act = lambda observation: agent.policy(state, observation)  # noqa: E731
     states, total, steps = trace_episode(experiment.environment, act, params, jax.random.key(start))
-    frames = [Image.fromarray(frame) for frame in render(experiment.environment, params, states)]
+    frames = [Image.fromarray(frame) for frame in _frames(experiment.environment, params, states)]
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         frames[0].save(out, save_all=True, append_images=frames[1:], duration=round(1000 / fps), loop=0, optimize=True)
     return {"film": str(out), "arm": arm, "policy": name, "client": client, "return": total, "steps": steps}
+
+
+def _frames(environment: Environment, params: Any, states: Any) -> list[np.ndarray]:
+    if isinstance(environment, Body):
+        from polyfed.environments import mujoco
+
+        return mujoco.render(environment, params, states)
+    from polyfed.environments.gymnasium import render
+
+    return render(environment, params, states)
 
 
 def _learned(path: Path, simulation: Simulation, name: str) -> tuple[Any, Any]:

@@ -83,6 +83,19 @@ def thin(number: int, most: int) -> list[int]:
     return list(range(number)) if number <= most else [int(i) for i in np.linspace(0, number - 1, most).round()]
 
 
+def shown_columns(environments: Sequence[str], most: int = MOST) -> list[int]:
+    """Which environments are shown: half of the room at least is the clients', however many are held out.
+
+    >>> shown_columns(["client-0", "client-1", *[f"held-out-{i}" for i in range(9)]], most=4)
+    [0, 1, 2, 10]
+    """
+    held_out = [i for i, name in enumerate(environments) if name.startswith("held-out")]
+    clients = [i for i in range(len(environments)) if i not in held_out]
+    room = max(most // 2, most - len(held_out))
+    own = [clients[i] for i in thin(len(clients), room)]
+    return sorted(own + [held_out[i] for i in thin(len(held_out), most - len(own))])
+
+
 def _names(entry: Entry) -> list[str]:
     """The policies; an arm with one policy needs but its own name."""
     return [wording.clean(name) for name in (entry.arm.policies if len(entry.arm.policies) > 1 else [entry.arm.name])]
@@ -108,7 +121,7 @@ def _iqm_matrix(entry: Entry) -> np.ndarray:
 
 
 def _layout(labels: list[str], environments: Sequence[str]) -> _Layout:
-    columns = thin(len(environments), MOST)
+    columns = shown_columns(environments)
     gutter = min(130.0, 14 + 6.0 * max((len(label) for label in labels), default=0))
     return _Layout(columns, gutter, max(30.0, min(64.0, (WIDTH - 6 - gutter) / len(columns))))
 

@@ -60,15 +60,31 @@ def write_report(runs: Sequence[RunResult], path: Path, figures: Path | None = N
     folder = path.with_name(f"{path.stem}-figures") if figures is None else Path(figures)
     story = Story.of(entries([run for run in runs if run.arms]))
     sections = [section for make in SECTIONS if (section := make(story)) is not None]
+    runs = [run[0].run for run in story.by_run]
+    title = runs[0].title or runs[0].name if len(runs) == 1 else f"{len(runs)} runs compared"
+    write_document(path, folder, sections, title=title, eyebrow=_eyebrow(story), status=_unfinished(runs))
+
+
+def write_document(
+    path: Path, folder: Path, sections: Sequence[Section], *, title: str, eyebrow: str, status: str = ""
+) -> None:
+    """Writes a page of sections, the first of them without heading, and its figures.
+
+    Args:
+      path: The HTML file; its folder is made.
+      folder: Of the figures, each as SVG and PNG.
+      sections: In the order in which they are read.
+      title: Plain text.
+      eyebrow: What stands above the title; HTML.
+      status: What stands below it; HTML.
+    """
     for section in sections:
         for drawing in section.drawings:
             _save(drawing, folder)
-    _write(path, _page(story, sections).encode())
+    _write(path, _document(sections, title, eyebrow, status).encode())
 
 
-def _page(story: Story, sections: Sequence[Section]) -> str:
-    runs = [run[0].run for run in story.by_run]
-    title = runs[0].title or runs[0].name if len(runs) == 1 else f"{len(runs)} runs compared"
+def _document(sections: Sequence[Section], title: str, eyebrow: str, status: str) -> str:
     style = importlib.resources.files("polyfed.report").joinpath("page.css").read_text(encoding="utf-8")
     links = "".join(f'<li><a href="#{s.anchor}">{s.title}</a></li>' for s in sections if s.anchor != "verdict")
     body = "".join(_section(section) for section in sections)
@@ -87,12 +103,12 @@ def _page(story: Story, sections: Sequence[Section]) -> str:
 <body>
 <main>
 <header>
-<p class="eyebrow">{_eyebrow(story)}</p>
+<p class="eyebrow">{eyebrow}</p>
 <h1>{escape(title)}</h1>
-{_unfinished(runs)}
+{status}
 </header>
 {body.replace("</section>", f'</section><nav aria-label="Contents"><ul>{links}</ul></nav>', 1)}
-<footer>Made by polyfed: federated reinforcement learning for agents that differ. Intervals are 95 %.</footer>
+<footer>Made by polyfed: federated reinforcement learning for agents that differ. Intervals are 95 %.</footer>
 </main>
 </body>
 </html>

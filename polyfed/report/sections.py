@@ -12,6 +12,7 @@ from polyfed.report.fusion import fusion_section
 from polyfed.report.learning import curves_section
 from polyfed.report.measure import RETURN
 from polyfed.report.opening import verdict_section
+from polyfed.report.robustness import robustness_section
 from polyfed.report.split import split_section
 from polyfed.report.tables import escape
 from polyfed.report.targets import target_section
@@ -165,6 +166,7 @@ SECTIONS: tuple[Callable[[Story], Section | None], ...] = (
     summary_section,
     target_section,
     curves_section,
+    robustness_section,
     split_section,
     matrix_section,
     worst_section,

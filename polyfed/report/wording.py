@@ -123,11 +123,13 @@ def duration(seconds: float) -> str:
 
 
 def quantity(value: float, unit: str) -> str:
-    """A physical value with its unit.
+    """A physical value with its unit; NaN is a value that every seed draws anew.
 
-    >>> quantity(0.25, "m"), quantity(2.0, "1"), quantity(1027.0, "samples")
-    ('0.25 m', '2', '1027 samples')
+    >>> quantity(0.25, "m"), quantity(2.0, "1"), quantity(1027.0, "samples"), quantity(math.nan, "m")
+    ('0.25 m', '2', '1027 samples', 'drawn')
     """
+    if math.isnan(value):
+        return "drawn"
     shown = symbol(unit)
     digits = f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
     return digits.replace("-", MINUS) + (f" {shown}" if shown else "")

@@ -39,7 +39,7 @@ class Homes(eqx.Module):
     """What stays at the clients: parts, worlds and seeds. Numbers are arrays, the agent's `[C]`."""
 
     parts: ClientParts
-    params: Params  # leaves [C, E, ...]
+    params: Params  # leaves [S, C, E, ...], or [1, C, E, ...] where all seeds have the same worlds
     weights: Float[Array, " C"]  # what each client counts in a merge
     keys: PRNGKeyArray  # [S]
 
@@ -136,7 +136,12 @@ def home(homes: Homes, plan: Plan, place: Array, round_: Array) -> tuple[ClientP
     seed, client = plan.seed_and_client(place)
     parts = dataclasses.replace(homes.parts, agent=_take(homes.parts.agent, client))
     key = jax.random.fold_in(jax.random.fold_in(homes.keys[seed], round_), client)
-    return parts, _take(homes.params, client), key
+    return parts, _take(_of_seed(homes.params, seed), client), key
+
+
+def _of_seed(worlds: Params, seed: Array) -> Params:
+    """The worlds of a seed, leaves `[S, ...]` or, where all seeds have the same, `[1, ...]`."""
+    return jax.tree.map(lambda x: x[0] if x.shape[0] == 1 else x[seed], worlds)
 
 
 def server_key(key: PRNGKeyArray, round_: Array) -> PRNGKeyArray:
@@ -146,7 +151,7 @@ def server_key(key: PRNGKeyArray, round_: Array) -> PRNGKeyArray:
 
 def _first_agent(homes: Homes) -> tuple[Any, int]:
     """The learner of the global model and its number of environments, with the first client's hyper-parameters."""
-    return _take(homes.parts.agent, jnp.zeros((), jnp.int32)).whole(), jax.tree.leaves(homes.params)[0].shape[1]
+    return _take(homes.parts.agent, jnp.zeros((), jnp.int32)).whole(), jax.tree.leaves(homes.params)[0].shape[2]
 
 
 @functools.partial(jax.jit, static_argnames="plan")
@@ -165,6 +170,7 @@ def init_clients(homes: Homes, plan: Plan) -> tuple[Client, Any]:
         if not plan.common_start:
             k_agent = jax.random.fold_in(k_agent, client)
         agent = parts.agent.init(k_agent, parts.environment, num_envs)
+        agent = parts.agent.settle(agent, server_key(key, zero))
         return (), Client(agent, parts.environment.start(key, params))
 
     def one_payload(key: PRNGKeyArray) -> Any:
@@ -235,13 +241,14 @@ def run_rounds(
 def evaluate_own(
     clients: Client, homes: Homes, plan: Plan, worlds: tuple[Params, PRNGKeyArray], num_episodes: int
 ) -> Float[Array, "S C M"]:
-    """Mean score of every client's own policy in every one of `M` worlds; `worlds` is `(params [M], key)`."""
+    """Mean score of every client's own policy in every one of `M` worlds; `worlds` is `(params [S or 1, M], key)`."""
 
     def own(clients: Client, homes: Homes, worlds: tuple[Params, PRNGKeyArray]) -> Array:
         def one(place: Array, client: Client) -> tuple[Any, Array]:
             parts, _, _ = home(homes, plan, place, jnp.zeros((), jnp.int32))
             act = lambda observation: parts.agent.policy(client.agent, observation)  # noqa: E731
-            return client, parts.environment.evaluate(act, *worlds, num_episodes)
+            params = _of_seed(worlds[0], plan.seed_and_client(place)[0])
+            return client, parts.environment.evaluate(act, params, worlds[1], num_episodes)
 
         return _gather(plan, _each(plan, one, clients)[1])
 
@@ -255,11 +262,11 @@ def evaluate_global(
     """Mean score of the policy that the server would give a newcomer, in every world."""
     agent, num_envs = _first_agent(homes)
 
-    def one(broadcast: Any) -> Array:
+    def one(seed_and_broadcast: tuple[Array, Any]) -> Array:
+        seed, broadcast = seed_and_broadcast
         state = agent.absorb(agent.init(homes.keys[0], homes.parts.environment, num_envs), broadcast)
         act = lambda observation: agent.policy(state, observation)  # noqa: E731
-        return homes.parts.environment.evaluate(act, *worlds, num_episodes)
+        return homes.parts.environment.evaluate(act, _of_seed(worlds[0], seed), worlds[1], num_episodes)
 
-    if plan.side_by_side:
-        return jax.vmap(one)(broadcast)
-    return jax.lax.map(one, broadcast)
+    each = jnp.arange(plan.num_seeds, dtype=jnp.int32), broadcast
+    return jax.vmap(one)(each) if plan.side_by_side else jax.lax.map(one, each)

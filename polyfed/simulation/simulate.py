@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import time
 from typing import Any
 
@@ -58,16 +59,20 @@ class Simulation:
         self.parts: ServerParts = stacked(
             ServerParts(experiment.transforms, experiment.rule, experiment.server_optimizer), None
         )
-        worlds = experiment.variation.params(experiment.environment, experiment.num_clients)
+        fleets = [fleet(experiment, seed) for seed in (seeds if draws_each_seed(experiment) else seeds[:1])]
+        experiment.agent.caution(fleets[0])
         each = lambda x: jnp.repeat(x, experiment.num_envs, axis=0).reshape(agents, -1, *x.shape[1:])  # noqa: E731
-        weights = jnp.ones(1) if experiment.pooled else experiment.environment.weights(worlds)
+        stack = lambda *x: jnp.stack(x)  # noqa: E731
+        worlds = jax.tree.map(stack, *(jax.tree.map(each, params) for params in fleets))
+        weights = jnp.ones(1) if experiment.pooled else experiment.environment.weights(fleets[0])
         keys = jnp.stack([jax.random.key(seed) for seed in seeds])
         local = ClientParts(experiment.environment, stacked(experiment.agent, agents))
-        self.homes = Homes(local, jax.tree.map(each, worlds), weights, keys)
+        self.homes = Homes(local, worlds, weights, keys)
         self.plan: Plan = plan(
             len(seeds), agents, experiment.local_steps, devices, common_start=experiment.common_start
         )
-        self._worlds = self._evaluation_worlds(worlds), jax.random.key(experiment.evaluation.seed)
+        judged = jax.tree.map(stack, *(self._evaluation_worlds(params) for params in fleets))
+        self._worlds = judged, jax.random.key(experiment.evaluation.seed)
         self.seconds = 0.0
         self.compile_seconds = 0.0
 
@@ -178,15 +183,31 @@ class Simulation:
         return Traffic(up, model)
 
 
+def draws_each_seed(experiment: Experiment) -> bool:
+    """Whether every seed has a fleet of its own, see `Uniform`."""
+    return getattr(experiment.variation, "each_seed", False)
+
+
+def fleet(experiment: Experiment, seed: int) -> Any:
+    """The worlds in which the clients of a seed train, leaves `[C, ...]`."""
+    variation: Any = experiment.variation
+    if draws_each_seed(experiment):
+        variation = variation.of_seed(seed)
+    return variation.params(experiment.environment, experiment.num_clients)
+
+
 def world_values(experiment: Experiment) -> tuple[dict[str, list[float]], dict[str, str]]:
     """What differs between the environments of the evaluation, and the units.
 
     Returns:
-      `({"half_length": [0.25, 0.5, 1.0, ...]}, {"half_length": "m"})`, clients first, then held-out.
+      `({"half_length": [0.25, 0.5, 1.0, ...]}, {"half_length": "m"})`, clients first, then held-out; NaN for clients
+      where every seed has a fleet of its own.
     """
     environment, evaluation = experiment.environment, experiment.evaluation
     known = quantities(environment.params_class)
     clients = experiment.variation.worlds(environment, experiment.num_clients)
+    if draws_each_seed(experiment):
+        clients = {name: np.full(experiment.num_clients, math.nan) for name in clients}
     held_out = evaluation.held_out.worlds(environment, evaluation.num_held_out) if evaluation.num_held_out else {}
     values = {}
     for name in dict.fromkeys([*clients, *held_out]):

@@ -7,15 +7,16 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from polyfed.agents import AGENTS, DQN, Agent
+from polyfed.agents import AGENTS, DDPG, DQN, Agent, QLearning
 from polyfed.agents.classifier import Classifier
 from polyfed.checks import in_range
-from polyfed.environments import CONTINUOUS_PROBES, CartPole
+from polyfed.environments import CONTINUOUS_PROBES, CartPole, Pendulum, TabularMDP
 from polyfed.environments.dataset import Dataset
 from polyfed.environments.digits import Digits
 from polyfed.testing import check_agent
 
-WORLDS = {Classifier: Dataset(Digits())}  # where a learner lives that cannot live in CartPole
+# where a learner lives that cannot live in CartPole
+WORLDS = {Classifier: Dataset(Digits()), DDPG: Pendulum(), QLearning: TabularMDP()}
 
 
 @pytest.mark.parametrize("agent", AGENTS, ids=repr)

@@ -7,9 +7,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from polyfed.agents import DQN, HardUpdate, LinearDecay, Proximal, SoftUpdate
+from polyfed.agents import DQN, Embedding, HardUpdate, LinearDecay, Proximal, SoftUpdate, Survival, WorstCase
+from polyfed.agents.networks import Linear
 from polyfed.agents.rollout import local_update
 from polyfed.environments import (
     CONTINUOUS_PROBES,
@@ -24,6 +26,7 @@ from polyfed.environments import (
     quantity,
 )
 from polyfed.leaves import stacked
+from polyfed.simulation.simulate import Simulation
 from polyfed.types import Trajectory
 
 SMALL = DQN(hidden=(16,), batch_size=16, replay_capacity=90, learning_starts=10, target_update=HardUpdate(7))
@@ -440,3 +443,121 @@ def test_refuses_fields_in_a_sentence(fields, sentence):
 )
 def test_accepts_the_ends_of_the_ranges(fields):
     dataclasses.replace(DQN(), **fields).check(CartPole())
+
+
+# Worst case, embedding, and what is shared
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_without_omega_a_worst_case_changes_no_bit(tiny, masked):
+    plain = {"shared": ("online", "target"), "double": True}
+    robust = plain | {"worst_case": WorstCase(omega=0.0, masked=masked), "shared": ("online", "target", "worst_case")}
+    found = []
+    for fields in (plain, robust):
+        simulation = Simulation(tiny(agent=fields), (0, 1))
+        federation, metrics = simulation.advance(simulation.init(), 6)
+        broadcast = federation.server.broadcast
+        found.append((broadcast["online"], broadcast["target"], federation.clients.agent.replay.rows, metrics["loss"]))
+    for ours, theirs in zip(*map(jax.tree.leaves, found), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    moved = broadcast["worst_case"].layers[0].weight
+    assert np.ptp(moved) > 0
+
+
+def test_with_omega_a_target_is_that_of_the_equation():
+    """One gradient step by hand: y = r + discount * ((1 - omega) * max Q'(s') + omega * D(s))."""
+    agent = DQN(hidden=(8,), batch_size=4, learning_starts=1, worst_case=WorstCase(omega=0.3), max_grad_norm=None)
+    state = agent.init(jax.random.key(0), CartPole(), 1)
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        step = Trajectory(
+            *(jnp.asarray(x, jnp.float32) for x in (rng.normal(size=(1, 1, 4)), [[i % 2]], [[1.5]])),
+            jnp.asarray(rng.normal(size=(1, 1, 4)), jnp.float32),
+            jnp.asarray([[i == 2]]),
+            jnp.asarray([[i == 3]]),
+        )
+        state = dataclasses.replace(state, replay=state.replay.add(step))
+    key = jax.random.key(5)
+    batch = state.replay.sample(key, 4, jnp.float32(0.99), 1)
+    value = np.max(state.target(batch.next_observation), axis=-1)
+    worst = state.worst_case.network(batch.observation)[:, 0]
+    y = batch.reward + 0.99 * (0.7 * np.where(batch.bootstrap > 0, value, 0) + 0.3 * worst)
+
+    def loss(online):
+        values = online(batch.observation)
+        chosen = values[jnp.arange(4), batch.action[:, 0].astype(int)]
+        return jnp.mean((chosen - y) ** 2)
+
+    gradient = jax.grad(loss)(state.online)
+    updates, _ = optax.adam(1e-3).update(gradient, optax.adam(1e-3).init(state.online))
+    new, metrics = agent._gradient_step(state, key)
+    np.testing.assert_allclose(metrics["loss"], loss(state.online), rtol=1e-5)
+    expected = optax.apply_updates(state.online, updates)
+    for ours, theirs in zip(jax.tree.leaves(new.online), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-7)
+
+
+def test_what_is_shared_is_averaged_and_what_is_not_stays(tiny):
+    fields = {"shared": ("online", "worst_case"), "worst_case": WorstCase(), "survival": Survival.everything()}
+    simulation = Simulation(tiny(agent=fields), (0,))
+    before, _ = simulation.advance(simulation.init(), 2)
+    agents = jax.tree.map(lambda x: np.asarray(x)[:3], before.clients.agent)
+    merged = jax.tree.map(lambda x: np.asarray(x)[0], before.server.broadcast)
+    assert set(merged) == {"online", "worst_case"}
+    for name, tree in (("online", agents.online), ("worst_case", agents.worst_case.network)):
+        for mean, each in zip(jax.tree.leaves(merged[name]), jax.tree.leaves(tree), strict=True):
+            np.testing.assert_allclose(mean, np.mean(each, axis=0), rtol=1e-5, atol=1e-7)
+    taken = simulation.experiment.agent.absorb(jax.tree.map(lambda x: x[0], agents), merged)
+    for leaf, own in zip(jax.tree.leaves(taken.target), jax.tree.leaves(agents.target), strict=True):
+        np.testing.assert_array_equal(leaf, own[0])
+
+
+def test_an_embedding_is_ones_own_learns_and_never_leaves(tiny):
+    simulation = Simulation(tiny(agent={"embedding": Embedding(size=2)}), (0,))
+    first = simulation.init()
+    vectors = np.asarray(first.clients.agent.embedding.vector)[:3]
+    assert np.all(np.abs(vectors) <= 1)
+    assert len(np.unique(vectors)) == vectors.size  # every client draws its own
+    weights = np.asarray(first.clients.agent.online.layers[0].weight)[:3]
+    np.testing.assert_array_equal(weights[0], weights[1])  # though networks begin alike
+    assert weights.shape[-1] == 4 + 2
+    after, _ = simulation.advance(first, 4)
+    moved = np.asarray(after.clients.agent.embedding.vector)[:3]
+    assert np.all(np.abs(moved - vectors) > 1e-6)
+    assert jax.tree.structure(after.server.broadcast) == jax.tree.structure(first.server.broadcast)
+    assert simulation.traffic.up == 4 * ((6 + 1) * 16 + (16 + 1) * 2)
+
+
+def test_a_frozen_embedding_of_zeros_is_no_embedding(tiny):
+    """PerDQN with zeros before every observation is DQNAvg on padded observations."""
+    agent = tiny(agent={"embedding": Embedding(size=2, learning_rate=0.0)}).agent
+    plain = dataclasses.replace(agent, embedding=None)
+    key, keys = jax.random.key(0), jax.random.split(jax.random.key(1), 30)
+    state, other = agent.init(key, CartPole(), 1), plain.init(key, CartPole(), 1)
+    first = state.online.layers[0]
+    cut = lambda tree: eqx.tree_at(lambda n: n.layers, tree, (Linear(first.weight[:, 2:], first.bias), tree.layers[1]))  # noqa: E731
+    padded = dataclasses.replace(other, online=cut(state.online), target=cut(state.target))
+    for k in keys:
+        x, y = jax.random.normal(k, (2, 1, 1, 4))
+        step = Trajectory(x, jnp.ones((1, 1), jnp.int32), jnp.ones((1, 1)), y, *jnp.zeros((2, 1, 1), bool))
+        state, padded = agent.learn(state, step, k)[0], plain.learn(padded, step, k)[0]
+    np.testing.assert_array_equal(state.embedding.vector, np.zeros(2))
+    np.testing.assert_allclose(state.online.layers[0].weight[:, 2:], padded.online.layers[0].weight, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"shared": ("online", "actor")}, r"agent\.shared = 'actor' is not known"),
+        ({"shared": ("target",)}, "must name online"),
+        ({"shared": ("online", "worst_case")}, r"agent\.worst_case is none"),
+        ({"worst_case": WorstCase(), "n_step": 3}, "looks past the next state"),
+        ({"worst_case": WorstCase(omega=1.5)}, r"worst_case\.omega = 1\.5 is out of range"),
+        ({"worst_case": WorstCase(tau=0.6)}, r"worst_case\.tau = 0\.6 is out of range"),
+        ({"embedding": Embedding(size=0)}, r"embedding\.size = 0"),
+        ({"embedding": Embedding(), "width": 8}, r"agent\.width shares nested"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused_in_a_sentence(fields, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        DQN(**fields).check(CartPole())

@@ -294,7 +294,7 @@ def test_hyper_parameters_of_a_client_act_on_that_client_alone(
 
 def test_clients_live_in_worlds_of_their_own(trained: Callable[..., Outcome]) -> None:
     params = trained().simulation.homes.params
-    np.testing.assert_allclose(params.half_length, [[0.25], [0.5], [1.0]])
+    np.testing.assert_allclose(params.half_length[0], [[0.25], [0.5], [1.0]])
     replay = trained().of_seed(0)[0].agent.replay
     assert not np.array_equal(replay.rows[0], replay.rows[1])
 
@@ -302,7 +302,7 @@ def test_clients_live_in_worlds_of_their_own(trained: Callable[..., Outcome]) ->
 def test_pooled_lives_in_all_worlds_and_takes_as_many_steps_as_the_fleet(trained: Callable[..., Outcome]) -> None:
     outcome = trained("pooled")
     simulation, agent = outcome.simulation, outcome.of_seed(0)[0].agent
-    np.testing.assert_allclose(simulation.homes.params.half_length, [[0.25, 0.5, 1.0]])
+    np.testing.assert_allclose(simulation.homes.params.half_length[0], [[0.25, 0.5, 1.0]])
     assert agent.replay.rows.shape[:3] == (1, 300, 3)  # one agent, 900 transitions, three worlds side by side
     steps = 2 * 20
     assert int(agent.replay.count[0]) == steps

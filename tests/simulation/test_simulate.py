@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from polyfed import recipes
+from polyfed.agents import QLearning
 from polyfed.aggregation import WassersteinBarycenter
-from polyfed.environments import Explicit, Grid, Pendulum, Uniform
+from polyfed.environments import CartPole, Explicit, Grid, Pendulum, RandomMDPs, TabularMDP, Uniform
 from polyfed.errors import DivergedError
 from polyfed.exchange import HalfPrecision, Transform
 from polyfed.experiment import Evaluation, Experiment
@@ -57,9 +58,9 @@ def test_half_precision_halves_the_way_up_alone(tiny: Callable[..., Experiment])
 
 def test_environments_side_by_side_share_their_clients_world(tiny: Callable[..., Experiment]) -> None:
     simulation = Simulation(tiny(num_envs=2), (0,))
-    np.testing.assert_allclose(simulation.homes.params.half_length, [[0.25] * 2, [0.5] * 2, [1.0] * 2])
+    np.testing.assert_allclose(simulation.homes.params.half_length[0], [[0.25] * 2, [0.5] * 2, [1.0] * 2])
     pooled = Simulation(recipes.pooled(tiny(num_envs=2)), (0,))
-    np.testing.assert_allclose(pooled.homes.params.half_length, [[0.25, 0.25, 0.5, 0.5, 1.0, 1.0]])
+    np.testing.assert_allclose(pooled.homes.params.half_length[0], [[0.25, 0.25, 0.5, 0.5, 1.0, 1.0]])
 
 
 def test_values_of_worlds_put_clients_first_and_the_nominal_where_nothing_is_given(
@@ -75,8 +76,8 @@ def test_values_of_worlds_are_those_that_are_simulated(tiny: Callable[..., Exper
     experiment = tiny(variation=Uniform(("force", "half_length"), rho=0.4, seed=3), evaluation=Evaluation(every=1))
     values, _ = world_values(experiment)
     params = Simulation(experiment, (0,)).homes.params
-    np.testing.assert_allclose(params.force[:, 0], values["force"], rtol=1e-6)
-    np.testing.assert_allclose(params.half_length[:, 0], values["half_length"], rtol=1e-6)
+    np.testing.assert_allclose(params.force[0, :, 0], values["force"], rtol=1e-6)
+    np.testing.assert_allclose(params.half_length[0, :, 0], values["half_length"], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -135,3 +136,40 @@ def test_a_client_that_diverged_ends_the_run_or_is_left_out_as_the_rule_says(tin
     federation, metrics = simulation.advance(simulation.init(), 2)
     assert metrics["nonfinite"].tolist() == [[1.0], [1.0]]
     assert all(np.isfinite(x).all() for x in map(np.asarray, jax.tree.leaves(federation.server.broadcast)))
+
+
+def test_every_seed_may_have_a_fleet_of_its_own(tiny: Callable[..., Experiment]) -> None:
+    variation = Uniform(["half_length"], each_seed=True)
+    experiment = tiny(variation=variation, num_rounds=2, evaluation=Evaluation(every=1, episodes=1))
+    both, alone = Simulation(experiment, (3, 4)), Simulation(experiment, (4,))
+    params = both.homes.params.half_length[..., 0]
+    assert params.shape == (2, 3)
+    assert np.all(params[0] != params[1])
+    np.testing.assert_array_equal(params[1], variation.of_seed(4).params(CartPole(), 3).half_length)
+    ran = [simulation.advance(simulation.init(), 2)[0] for simulation in (both, alone)]
+    found = [simulation.evaluate(federation) for simulation, federation in zip((both, alone), ran, strict=True)]
+    np.testing.assert_array_equal(found[0][1], found[1][0])  # a seed does not depend on those beside it
+    values, _ = world_values(experiment)
+    assert np.isnan(values["half_length"]).all()
+
+
+def test_a_fleet_of_tables_learns_and_is_warned_of_what_it_does_not_cover() -> None:
+    experiment = recipes.fedavg(
+        Experiment(
+            "tables",
+            TabularMDP(max_steps=20),
+            RandomMDPs(seed=1),
+            num_clients=3,
+            agent=QLearning(omega=0.1),
+            num_rounds=2,
+            local_steps=50,
+            evaluation=Evaluation(every=1, episodes=2),
+        )
+    )
+    with pytest.warns(UserWarning, match=r"omega = 0\.1 is smaller than the heterogeneity kappa = "):
+        simulation = Simulation(experiment, (0, 1))
+    federation, metrics = simulation.advance(simulation.init(), 2)
+    assert federation.server.broadcast.shape == (2, 5, 5)
+    assert np.isfinite(metrics["bytes_up"]).all()
+    assert simulation.evaluate(federation).shape == (2, 4, 3)
+    assert np.ptp(federation.server.broadcast) > 0.1
