@@ -11,7 +11,7 @@ EXIT_CODES = {
     6: "damaged run folder: a file was cut or edited, and no earlier checkpoint is whole",
     7: "busy: another process is working in this run folder",
     8: "a client's training diverged, and its rule does not leave such clients out",
-    130: "interrupted by the user; the run can be resumed",
+    130: "interrupted by the user; a run can be resumed, a study starts anew",
 }
 
 

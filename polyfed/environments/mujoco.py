@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes.util
 import functools
 import importlib.util
+import logging
 import os
 import sys
 import threading
@@ -34,6 +35,8 @@ NOT_BODY = ("reset_noise",)  # quantities of an episode, not of the model
 
 _compiling = threading.Lock()
 
+LOGGER = logging.getLogger(__name__)
+
 
 def load_mujoco() -> Any:
     """The package `mujoco`.
@@ -52,6 +55,7 @@ def load_mujoco() -> Any:
         raise MissingExtraError(
             'Bodies are simulated by MuJoCo, which is not installed: pip install "polyfed[mujoco]".'
         ) from error
+    mujoco.set_mju_user_warning(LOGGER.warning)  # else it writes a file into whatever folder one stands in
     return mujoco
 
 

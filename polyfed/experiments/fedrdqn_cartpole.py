@@ -38,6 +38,6 @@ EXPERIMENT = fedrdqn(
         local_steps=100,
         variants=(Variant("fedrdqn_released", numbers=(("agent.worst_case.masked", False),)),),
         compare=("fedrdqn_released", "dqnavg", "local_only", "pooled"),
-        evaluation=Evaluation(every=40, episodes=10, held_out=TEST, num_held_out=TEST.num_worlds),
+        evaluation=Evaluation(every=40, own=False, episodes=10, held_out=TEST, num_held_out=TEST.num_worlds),
     )
 )

@@ -20,5 +20,4 @@ EXPERIMENT = dataclasses.replace(
     num_clients=10,
     variants=VARIANTS,
     compare=("dqnavg", *(variant.method for variant in VARIANTS)),
-    evaluation=dataclasses.replace(CARTPOLE.evaluation, own=False),
 )

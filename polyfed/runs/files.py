@@ -31,8 +31,8 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = REASONS.get(error.errno or 0, os.strerror(error.errno) if error.errno else str(error))
         raise DiskError(
-            f"{path} could not be written because {reason}: mend that and go on with "
-            "`polyfed run --resume`; everything written before is intact."
+            f"{path} could not be written because {reason}: mend that, then resume an experiment with "
+            "`polyfed run --resume`, or start a study anew; everything written before is intact."
         ) from error
 
 
