@@ -14,7 +14,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from polyfed.evaluation.statistics import Estimate
+import numpy as np
+
+from polyfed.evaluation.statistics import Estimate, early_window, estimate_iqm, paired_difference
 from polyfed.report.arms import entries
 from polyfed.report.robust_scores import Bench, Judged, benches, differences
 from polyfed.runs.store import load_run
@@ -37,12 +39,32 @@ def shown(numbers: list[float], sign: bool = False) -> str:
 def found_by(bench: Bench, arm: Judged, reference: Judged | None) -> dict[str, Any]:
     """Average and worst case over every set of test worlds, and what the reference had less."""
     found: dict[str, Any] = {}
+    found["early"] = early(bench, arm, reference)
     for name, places in bench.sets.items():
         found[name] = {"average": plain(arm.average(places)), "worst case": plain(arm.worst_case(places))}
         if reference is not None and reference is not arm:
             pair = differences(arm, reference, places)
             found[name]["minus reference"] = dict(zip(("average", "worst case"), map(plain, pair), strict=True))
     return found
+
+
+def early(bench: Bench, arm: Judged, reference: Judged | None) -> dict[str, Any]:
+    """Average and worst case over all test worlds in the first quarter of the evaluation points."""
+    found = {}
+    for kind, worst in (("average", False), ("worst case", True)):
+        own = early_scores(arm, worst)
+        found[kind] = plain(estimate_iqm(own[:, None]))
+        if reference is not None and reference is not arm:
+            found[f"{kind} minus reference"] = plain(paired_difference(own, early_scores(reference, worst)))
+    return found
+
+
+def early_scores(arm: Judged, worst: bool) -> np.ndarray:
+    """`[S]`: mean over policies of the mean, or of the least, score over the test worlds, early in training."""
+    result = arm.entry.arm
+    policies = [i for i, name in enumerate(result.policies) if (name != "global") == result.personal]
+    scores = early_window(result.rounds, result.returns)[:, policies][:, :, arm.entry.held_out_columns]
+    return (scores.min(axis=2) if worst else scores.mean(axis=2)).mean(axis=1)
 
 
 def rows(title: str, arms: dict[str, Any], own: str) -> list[str]:
@@ -54,6 +76,9 @@ def rows(title: str, arms: dict[str, Any], own: str) -> list[str]:
             at, minus = found[where], found[where].get("minus reference")
             for kind in ("average", "worst case"):
                 cells += [shown(at[kind]), "" if minus is None else shown(minus[kind], sign=True)]
+        for kind in ("average", "worst case"):
+            minus = found["early"].get(f"{kind} minus reference")
+            cells.append("" if minus is None else shown(minus, sign=True))
         lines.append(f"| {title} | `{name}` | " + " | ".join(cells) + " |")
         title = ""
     return lines
@@ -87,8 +112,8 @@ def main() -> None:
     found = [read(folder, given.against) for folder in given.runs]
     lines = [
         "| varied in training | arm | average, same quantity | − {0} | worst | − {0} | average, all worlds | − {0} | "
-        "worst | − {0} |".format(f"`{given.against}`"),
-        "|---|---|" + "--:|" * 8,
+        "worst | − {0} | early: average − {0} | worst − {0} |".format(f"`{given.against}`"),
+        "|---|---|" + "--:|" * 10,
     ]
     for folder, run in zip(given.runs, found, strict=True):
         own = run["varied"] if run["varied"] in run["sets"] else "all test worlds"

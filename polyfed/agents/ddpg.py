@@ -196,7 +196,7 @@ class DDPG(Agent):
         return {name: worst if name == "worst_case" else getattr(learner, name) for name in self.shared}
 
     def absorb(self, state: DDPGState, broadcast: Payload) -> DDPGState:
-        """Take the broadcast as the shared parts; `survival` says what else stays. Embeddings always do."""
+        """Take the broadcast as the shared parts; `survival` says what else stays. An embedding's vector does."""
         keep, old = self.survival, state.learner
         actor, critic = broadcast["actor"], broadcast.get("critic", old.critic)
         rates = self.actor_learning_rate, self.critic_learning_rate
@@ -214,6 +214,7 @@ class DDPG(Agent):
             worst_case=worst,
             actor_optimizer=old.actor_optimizer if keep.optimizer else fresh[0],
             critic_optimizer=old.critic_optimizer if keep.optimizer else fresh[1],
+            embedding=old.embedding if keep.optimizer or self.embedding is None else _restarted(self.embedding, old),
         )
         zeros = lambda tree: jax.tree.map(jnp.zeros_like, tree)  # noqa: E731
         empty = eqx.tree_at(lambda r: r.count, state.replay, replace_fn=jnp.zeros_like)
@@ -347,3 +348,9 @@ class DDPG(Agent):
                 "agent.shared names worst_case, but agent.worst_case is none, so there is nothing to send: give a "
                 "WorstCase, or leave it out of agent.shared."
             )
+
+
+def _restarted(embedding: Embedding, learner: Learner) -> Embeddings:
+    """The same vectors with moments at zero."""
+    own = learner.embedding
+    return Embeddings(embedding.at(own.actor.vector), embedding.at(own.critic.vector))

@@ -171,7 +171,7 @@ class DQN(Agent):
         return {name: parts[name] for name in self.shared}
 
     def absorb(self, state: DQNState, broadcast: Payload) -> DQNState:
-        """Take the broadcast as the shared parts; `survival` says what else stays. An embedding always does."""
+        """Take the broadcast as the shared parts; `survival` says what else stays. An embedding's vector does."""
         keep = self.survival
         parts = broadcast if self.shared != ("online",) else {"online": _network(broadcast)}
         online = parts["online"]
@@ -186,6 +186,9 @@ class DQN(Agent):
             explore_steps=state.explore_steps if keep.exploration else jnp.zeros_like(state.explore_steps),
             anchor=online if self.local_terms else (),
             worst_case=self._absorb_worst_case(state.worst_case, parts.get("worst_case")),
+            embedding=state.embedding
+            if self.embedding is None or keep.optimizer
+            else self.embedding.at(state.embedding.vector),
         )
 
     def _absorb_worst_case(self, state: Any, network: Any) -> Any:

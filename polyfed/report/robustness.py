@@ -68,8 +68,7 @@ def _lead(bench: Bench) -> str:
     text += f", and {test.num_joint} worlds in which all are drawn at once. " if test.num_joint else ". "
     text += (
         f"A seed’s average is the mean, its worst case the lowest, of the final {measure.plural} in these worlds; "
-        "then the interquartile mean over seeds with its 95 % interval, whole seeds resampled. (The held-out column of "
-        "the summary is an interquartile mean over worlds as well, without the highest and the lowest quarter.)"
+        "then the interquartile mean over seeds with its 95 % interval, whole seeds resampled."
     )
     if any(tested.entry.arm.personal for tested in bench.arms):
         text += f" Where every client has a {measure.policy} of its own, both are the mean over clients."

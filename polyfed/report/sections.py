@@ -126,7 +126,8 @@ def notes_section(story: Story) -> Section:
         f"Worst client: the lowest {measure.name} among clients in each seed, then the interquartile mean over seeds. "
         "It may be another client in another seed.",
         "A return is that of the greedy policy on fixed evaluation seeds. Held-out environments are in no average here "
-        "but their own; for arms with personal policies they show the mean over clients’ policies."
+        "but their own, the mean over them in each seed; for arms with personal policies they show the mean over "
+        "clients’ policies."
         if measure == RETURN
         else f"An {measure.name} is the share of samples that a model classifies as labelled. A client is judged on "
         "unseen samples with its own label proportions; the test set is common to all, in no average here but its own, "

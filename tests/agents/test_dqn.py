@@ -561,3 +561,15 @@ def test_a_frozen_embedding_of_zeros_is_no_embedding(tiny):
 def test_parts_that_do_not_fit_are_refused_in_a_sentence(fields, sentence):
     with pytest.raises(ValueError, match=sentence):
         DQN(**fields).check(CartPole())
+
+
+@pytest.mark.parametrize(("survival", "left"), [(Survival.everything(), True), (Survival.nothing(), False)], ids=str)
+def test_an_embeddings_moments_survive_as_the_networks_do(tiny, survival, left):
+    simulation = Simulation(tiny(agent={"embedding": Embedding(size=2), "survival": survival}), (0,))
+    federation, _ = simulation.advance(simulation.init(), 2)
+    agent = jax.tree.map(lambda x: x[0], federation.clients.agent)
+    first: DQN = jax.tree.map(lambda x: x[0], simulation.homes.parts.agent)
+    broadcast = jax.tree.map(lambda x: x[0], federation.server.broadcast)
+    taken = first.absorb(agent, broadcast).embedding
+    np.testing.assert_array_equal(taken.vector, agent.embedding.vector)
+    assert any(np.any(x != 0) for x in jax.tree.leaves(taken.optimizer)) == left
