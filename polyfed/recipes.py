@@ -86,8 +86,14 @@ def fedyogi(experiment: Experiment) -> Experiment:
 
 def fedprox(experiment: Experiment) -> Experiment:
     """FedAvg whose clients stay near the broadcast by a proximal term (Li et al. 2020)."""
-    experiment = _federated(experiment, "fedprox")
-    return dataclasses.replace(experiment, agent=dataclasses.replace(experiment.agent, local_terms=(Proximal(),)))
+    federated = _federated(experiment, "fedprox")
+    agent: Any = federated.agent
+    if not hasattr(agent, "local_terms"):
+        raise ValueError(
+            f"fedprox adds a term to a loss, but {type(agent).__name__} has none: name another method, or a learner "
+            "with networks."
+        )
+    return dataclasses.replace(federated, agent=dataclasses.replace(agent, local_terms=(Proximal(),)))
 
 
 def dqnavg(experiment: Experiment) -> Experiment:
@@ -129,7 +135,8 @@ def perddpgavg(experiment: Experiment) -> Experiment:
 def local_only(experiment: Experiment) -> Experiment:
     """Every client learns alone: the baseline that federation has to beat. By itself it is compared with nothing."""
     alone = _federated(experiment, "local_only", rule=LocalOnly())
-    return dataclasses.replace(alone, agent=alone.agent.alone(), transforms=(), compare=())
+    learner: Any = alone.agent.alone()
+    return dataclasses.replace(alone, agent=learner, transforms=(), compare=())
 
 
 def pooled(experiment: Experiment) -> Experiment:
@@ -138,7 +145,7 @@ def pooled(experiment: Experiment) -> Experiment:
     It sees as many environment steps and takes as many gradient steps as the whole fleet.
     """
     alone = local_only(experiment)
-    agent = alone.agent.pooled(experiment.num_clients)
+    agent: Any = alone.agent.pooled(experiment.num_clients)
     return dataclasses.replace(alone, agent=agent, method="pooled", pooled=True, rule=WeightedMean())
 
 
@@ -154,7 +161,8 @@ def _federated(experiment: Experiment, method: str, learner: type[Agent] = Agent
             f"{type(experiment.agent).__name__}: name another method, or give agent={learner.__name__}(...)."
         )
     fields: dict[str, Any] = {"rule": WeightedMean(), "server_optimizer": ServerSGD(), **parts}
-    return dataclasses.replace(experiment, agent=experiment.agent.plain(), method=method, **fields)
+    plain: Any = experiment.agent.plain()
+    return dataclasses.replace(experiment, agent=plain, method=method, **fields)
 
 
 def _worst_case(experiment: Experiment, method: str, learner: type[Agent]) -> Experiment:

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from polyfed.agents import DDPG, Embedding, HardUpdate, Proximal, Survival, WorstCase
+from polyfed.agents import DDPG, Embedding, HardUpdate, Proximal, QLearning, Survival, WorstCase
 from polyfed.aggregation import (
     AlignedMean,
     LocalOnly,
@@ -248,3 +248,9 @@ def test_a_variant_may_have_other_numbers():
     assert from_data(to_data(wary)) == wary
     with pytest.raises(ValueError, match="DQN has no field learning_rat"):
         Variant("slow", numbers=(("agent.learning_rat", 1e-4),))(base)
+
+
+def test_a_table_has_no_loss_for_fedprox():
+    base = dataclasses.replace(BASE, agent=QLearning())
+    with pytest.raises(ValueError, match="fedprox adds a term to a loss, but QLearning has none"):
+        RECIPES["fedprox"](base)
