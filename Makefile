@@ -43,11 +43,11 @@ demo: $(VENV)/.installed-demo ## train a fleet of cart-poles that differ and wri
 
 test: $(VENV)/.installed-test ## the tests, without the slow ones
 	$(BIN)/python -m pytest -n 2 -m "not slow" tests
-	$(BIN)/python -m pytest --doctest-modules polyfed
+	$(BIN)/python -m pytest -n 2 --doctest-modules polyfed
 
 test-all: $(VENV)/.installed-test ## every test
 	$(BIN)/python -m pytest -n 2 tests
-	$(BIN)/python -m pytest --doctest-modules polyfed
+	$(BIN)/python -m pytest -n 2 --doctest-modules polyfed
 
 lint: $(VENV)/.installed-lint ## style
 	$(BIN)/ruff check .

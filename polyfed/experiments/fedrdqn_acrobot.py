@@ -18,6 +18,5 @@ EXPERIMENT = dataclasses.replace(
     name="fedrdqn-acrobot",
     environment=Acrobot(),
     variation=Uniform(("link_length_1+link_length_2",), rho=0.5, each_seed=True),
-    num_rounds=800,
-    evaluation=Evaluation(every=80, own=False, episodes=5, held_out=TEST, num_held_out=TEST.num_worlds),
+    evaluation=Evaluation(every=40, own=False, episodes=5, held_out=TEST, num_held_out=TEST.num_worlds),
 )

@@ -533,6 +533,7 @@ def test_a_frozen_embedding_of_zeros_is_no_embedding(tiny):
     agent = tiny(agent={"embedding": Embedding(size=2, learning_rate=0.0)}).agent
     plain = dataclasses.replace(agent, embedding=None)
     key, keys = jax.random.key(0), jax.random.split(jax.random.key(1), 30)
+    learn, learn_plain = jax.jit(lambda *x: agent.learn(*x)[0]), jax.jit(lambda *x: plain.learn(*x)[0])
     state, other = agent.init(key, CartPole(), 1), plain.init(key, CartPole(), 1)
     first = state.online.layers[0]
     cut = lambda tree: eqx.tree_at(lambda n: n.layers, tree, (Linear(first.weight[:, 2:], first.bias), tree.layers[1]))  # noqa: E731
@@ -540,7 +541,7 @@ def test_a_frozen_embedding_of_zeros_is_no_embedding(tiny):
     for k in keys:
         x, y = jax.random.normal(k, (2, 1, 1, 4))
         step = Trajectory(x, jnp.ones((1, 1), jnp.int32), jnp.ones((1, 1)), y, *jnp.zeros((2, 1, 1), bool))
-        state, padded = agent.learn(state, step, k)[0], plain.learn(padded, step, k)[0]
+        state, padded = learn(state, step, k), learn_plain(padded, step, k)
     np.testing.assert_array_equal(state.embedding.vector, np.zeros(2))
     np.testing.assert_allclose(state.online.layers[0].weight[:, 2:], padded.online.layers[0].weight, rtol=1e-4)
 

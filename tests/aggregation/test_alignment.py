@@ -75,6 +75,7 @@ def test_widening_by_a_whole_factor_keeps_outputs(small, large):
         np.testing.assert_allclose(align(one, other, **settings)(X), one(X), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_other_widths_stay_finite_and_of_one_scale():
     one, other = network(hidden=(48, 48)), network(seed=1, hidden=(80, 80))
     for moved in (align(one, other), project(other, one)):
@@ -83,6 +84,7 @@ def test_other_widths_stay_finite_and_of_one_scale():
         assert 0.2 < np.std(values) / np.std(wanted) < 2  # the published scaling: 2.8 and 0.36 of what is here
 
 
+@pytest.mark.slow
 def test_three_widths_fuse_to_the_widest_and_come_back():
     networks = [network(seed=width, hidden=(width, width)) for width in (32, 64, 96)]
     fused = fuse(networks)
@@ -182,6 +184,7 @@ def test_keeps_the_contract(rule, made_up):
     check_rule(rule, made_up=made_up, num_clients=5)
 
 
+@pytest.mark.slow
 def test_it_runs_over_a_mesh_and_inside_a_loop_over_seeds():
     stack = jax.tree.map(jnp.asarray, stacked([network(seed, (8,)) for seed in range(3)]))
     seeds = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf[::-1]]), stack)

@@ -267,7 +267,7 @@ def test_check_refuses_numbers_out_of_range_and_contradictions():
 PRESETS = ("safe", "paper", "paper_exact", "lp", "values", "geometric")
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", ["paper", *(pytest.param(n, marks=pytest.mark.slow) for n in PRESETS if n != "paper")])
 def test_every_preset_keeps_the_contract(name):
     """The entropic one blurs a consensus; all others keep it to the bit."""
     check_rule(getattr(WassersteinBarycenter, name)(), consensus_tolerance=0.2 if name == "paper" else 0.0)

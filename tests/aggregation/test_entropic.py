@@ -125,6 +125,7 @@ def test_the_kernel_ends_where_float64_does():
         assert width == 1 or np.exp(-(width**2) / regularization) > 0
 
 
+@pytest.mark.slow
 def test_rows_p10_affine_changes_and_float32_in_a_compiled_program():
     random = np.random.default_rng(0)
     rows = (random.normal(size=(3, 30)) + 0.2 * random.normal(size=(4, 3, 30))).astype(np.float32)

@@ -69,6 +69,7 @@ def test_a_width_that_grows_by_a_whole_factor_keeps_the_function(kind, hidden):
     np.testing.assert_allclose(moved(X), small(X), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_masses_are_shared_out_between_other_widths():
     plans = match_units(network(hidden=(4, 6)), network(seed=3, hidden=(6, 4)))
     for plan, (n, m) in zip(plans, ((4, 6), (6, 4)), strict=True):

@@ -34,6 +34,7 @@ def test_supports_and_rewards_are_as_published():
     np.testing.assert_allclose(mdps.start, 0.2)
 
 
+@pytest.mark.slow
 def test_the_first_instances_and_environments_stay_when_more_are_asked_for():
     few, many = random_mdps(KEY, 2, 3), random_mdps(KEY, 4, 6)
     np.testing.assert_array_equal(few.transitions, many.transitions[:2, :3])
@@ -52,7 +53,7 @@ def test_double_precision_is_the_same_instance():
     np.testing.assert_allclose(single.transitions, np.asarray(double.transitions), atol=1e-6)
 
 
-@pytest.mark.parametrize("kappa", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("kappa", [0.4, *(pytest.param(k, marks=pytest.mark.slow) for k in (0.0, 1.0))])
 def test_the_kappa_series_lies_around_its_centre(kappa):
     mdps = random_mdps_around(KEY, 20, kappa)
     mdps.check()
@@ -68,6 +69,7 @@ def test_the_kappa_series_lies_around_its_centre(kappa):
         np.testing.assert_allclose(measured[partly[0]], kappa, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_common_neighbours_until_some_are_missing():
     common, torn = (random_mdps_common(KEY, 10, 4, missing=m) for m in (0.0, 0.5))
     sets = lambda mdps: np.any(np.asarray(mdps.transitions) > 0, axis=3)  # noqa: E731
