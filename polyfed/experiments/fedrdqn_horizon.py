@@ -7,6 +7,7 @@ were chosen for DQNAvg, on seeds 1000 to 1004. `fedrdqn_released` is the form of
 """
 
 import dataclasses
+from typing import Any
 
 from polyfed.agents import HardUpdate
 from polyfed.experiment import Variant
@@ -18,12 +19,11 @@ SHORTER = tuple(  # omega = 0 is DQNAvg
     for tenths in (9, 8)
 )
 
+LEARNER: Any = CARTPOLE.agent
 EXPERIMENT = dataclasses.replace(
     CARTPOLE,
     name="fedrdqn-horizon",
-    agent=dataclasses.replace(
-        CARTPOLE.agent, discount=0.99, replay_capacity=10_000, target_update=HardUpdate(period=100)
-    ),
+    agent=dataclasses.replace(LEARNER, discount=0.99, replay_capacity=10_000, target_update=HardUpdate(period=100)),
     variants=(*RELEASED, *SHORTER),
     compare=("dqnavg", *(variant.method for variant in (*SHORTER, *RELEASED))),
 )
