@@ -108,10 +108,16 @@ def settings(experiment: Any) -> list[tuple[str, str]]:
         ("learner", changed_fields(experiment.agent)),
         ("what survives a merge", survives(experiment.agent)),
         ("rule", full(experiment.rule)),
-        *((f"variant {variant.method}", changed_fields(variant.rule)) for variant in experiment.variants),
+        *((f"variant {variant.method}", variation_of(variant)) for variant in experiment.variants),
         ("evaluation", f"every {evaluation.every} rounds, {evaluation.episodes} episodes, seed {evaluation.seed}"),
         ("held-out worlds", full(evaluation.held_out) if evaluation.num_held_out else "none"),
     ]
+
+
+def variation_of(variant: Any) -> str:
+    """What a variant changes: the rule, and numbers."""
+    numbers = [f"{path}={value!r}" for path, value in variant.numbers]
+    return ", ".join([*([] if variant.rule is None else [changed_fields(variant.rule)]), *numbers])
 
 
 def survives(agent: Any) -> str:
