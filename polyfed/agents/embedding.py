@@ -33,8 +33,8 @@ class Embedding(eqx.Module):
     transitions and targets are read with the vector as it is now. Jin et al. (2022) take `ceil(log2 n)` numbers for
     `n` clients.
 
-    >>> Embedding.for_clients(10)
-    Embedding(size=4, learning_rate=0.001)
+    >>> Embedding.for_clients(10).size
+    4
     """
 
     size: int = eqx.field(default=4, static=True)  # numbers
