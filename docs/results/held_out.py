@@ -31,11 +31,11 @@ def scores(arm: ArmResult) -> dict[str, np.ndarray]:
 
 
 def shown(found: Estimate, sign: bool = False) -> str:
-    """An estimate as a reader sees it; a difference whose interval leaves out zero is bold."""
+    """An estimate as a reader sees it; a difference of five seeds or more whose interval leaves out zero is bold."""
     value, low, high = float(found.value), float(found.low), float(found.high)
     text = f"{value:+.0f}" if sign else f"{value:.0f}"
     text = f"{text} [{low:.0f}, {high:.0f}]".replace("-", "−")
-    return f"**{text}**" if sign and low * high > 0 else text
+    return f"**{text}**" if sign and found.num_seeds >= 5 and low * high > 0 else text
 
 
 def main() -> None:
