@@ -32,9 +32,10 @@ from polyfed.agents.local_terms import Proximal
 from polyfed.agents.networks import ACTIVATIONS, MLP
 from polyfed.agents.noise import GaussianNoise, Noise, TargetSmoothing
 from polyfed.agents.replay import Batch, Replay
+from polyfed.agents.shared import check_shared
 from polyfed.agents.survival import Survival
 from polyfed.agents.target import SoftUpdate, TargetUpdate
-from polyfed.agents.worst_case import WorstCase, WorstCaseState
+from polyfed.agents.worst_case import WorstCase
 from polyfed.checks import in_range, one_of, whole_in_range
 from polyfed.environments import Box, World
 from polyfed.types import Metrics, Payload, Trajectory
@@ -120,7 +121,7 @@ class DDPG(Agent):
         parts = (self.target_update, self.noise, self.smoothing, *self.local_terms, self.worst_case, self.embedding)
         for part in (part for part in parts if part is not None):
             part.check()
-        self._check_shared()
+        check_shared(self.shared, PARTS, worst_case=self.worst_case, example=("actor", "critic"))
 
     def init(self, key: PRNGKeyArray, environment: World, num_envs: int) -> DDPGState:
         """Fresh networks, an empty replay; targets start equal to their networks."""
@@ -203,8 +204,8 @@ class DDPG(Agent):
         fresh = [adam(rate).init(network) for rate, network in zip(rates, (actor, critic), strict=True)]
         worst = old.worst_case
         if self.worst_case is not None:
-            network = broadcast.get("worst_case", worst.network)
-            worst = WorstCaseState(network, worst.optimizer if keep.optimizer else adam(rates[1]).init(network))
+            given = broadcast.get("worst_case")
+            worst = self.worst_case.absorb(worst, given, keep_optimizer=keep.optimizer, optimizer=adam(rates[1]))
         learner = dataclasses.replace(
             old,
             actor=actor,
@@ -333,21 +334,6 @@ class DDPG(Agent):
 
     def _action(self, learner: Learner, observation: Float[Array, "*batch D"]) -> Float[Array, "*batch A"]:
         return squashed(learner.actor, views(learner.embedding, observation)[0])
-
-    def _check_shared(self) -> None:
-        """Refuse a payload without an actor, of unknown or repeated parts, or of a part that is not there."""
-        for name in self.shared:
-            one_of("agent.shared", name, PARTS)
-        if "actor" not in self.shared or len(set(self.shared)) < len(self.shared):
-            raise ValueError(
-                f"agent.shared = {self.shared} must name the actor, and nothing twice, for the global policy is the "
-                'actor that the server holds: give for example ("actor", "critic").'
-            )
-        if "worst_case" in self.shared and self.worst_case is None:
-            raise ValueError(
-                "agent.shared names worst_case, but agent.worst_case is none, so there is nothing to send: give a "
-                "WorstCase, or leave it out of agent.shared."
-            )
 
 
 def _restarted(embedding: Embedding, learner: Learner) -> Embeddings:

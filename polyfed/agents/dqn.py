@@ -17,9 +17,10 @@ from polyfed.agents.exploration import Exploration, LinearDecay, epsilon_greedy
 from polyfed.agents.local_terms import Proximal
 from polyfed.agents.networks import ACTIVATIONS, MLP, DuelingMLP
 from polyfed.agents.replay import Batch, Replay
+from polyfed.agents.shared import check_shared
 from polyfed.agents.survival import Survival
 from polyfed.agents.target import HardUpdate, TargetUpdate
-from polyfed.agents.worst_case import WorstCase, WorstCaseState
+from polyfed.agents.worst_case import WorstCase
 from polyfed.checks import in_range, one_of, whole_in_range
 from polyfed.environments import Box, Discrete, Environment, World
 from polyfed.types import Metrics, Nested, Payload, Trajectory
@@ -185,18 +186,18 @@ class DQN(Agent):
             else eqx.tree_at(lambda r: r.count, state.replay, replace_fn=jnp.zeros_like),
             explore_steps=state.explore_steps if keep.exploration else jnp.zeros_like(state.explore_steps),
             anchor=online if self.local_terms else (),
-            worst_case=self._absorb_worst_case(state.worst_case, parts.get("worst_case")),
+            worst_case=()
+            if self.worst_case is None
+            else self.worst_case.absorb(
+                state.worst_case,
+                parts.get("worst_case"),
+                keep_optimizer=keep.optimizer,
+                optimizer=self._optimizer(),
+            ),
             embedding=state.embedding
             if self.embedding is None or keep.optimizer
             else self.embedding.at(state.embedding.vector),
         )
-
-    def _absorb_worst_case(self, state: Any, network: Any) -> Any:
-        if self.worst_case is None:
-            return ()
-        network = state.network if network is None else network
-        optimizer = state.optimizer if self.survival.optimizer else self._optimizer().init(network)
-        return WorstCaseState(network, optimizer)
 
     def plain(self) -> DQN:
         """Without local terms, worst case and embedding."""
@@ -289,18 +290,7 @@ class DQN(Agent):
 
     def _check_parts(self) -> None:
         """What is shared exists, and what a worst case needs holds."""
-        for name in self.shared:
-            one_of("agent.shared", name, PARTS)
-        if "online" not in self.shared or len(set(self.shared)) < len(self.shared):
-            raise ValueError(
-                f"agent.shared = {self.shared} must name online, and nothing twice, for a federation of DQNs meets in "
-                'its online network: give for example ("online", "target").'
-            )
-        if "worst_case" in self.shared and self.worst_case is None:
-            raise ValueError(
-                "agent.shared names worst_case, but agent.worst_case is none, so there is nothing to send: give a "
-                "WorstCase, or leave it out of agent.shared."
-            )
+        check_shared(self.shared, PARTS, worst_case=self.worst_case, example=("online", "target"))
         if self.worst_case is not None and self.n_step != 1:
             raise ValueError(
                 f"agent.n_step = {self.n_step} looks past the next state, but agent.worst_case is about the worst next "

@@ -98,8 +98,21 @@ def plan(
     _check(method, train, local_steps, num_steps)
     if getattr(method, "sampled", False) and key is None:
         raise ValueError("A sampled method draws successors, but no key was given: pass key=jax.random.key(seed).")
+    dtype, every = train.transitions.dtype, jnp.int32(0 if local_steps is None else local_steps)
+    return in_pieces(
+        partial(_program, num_steps=num_steps, curves=curves),
+        _given(train, test, neighbours, reference, key),
+        (method, jnp.asarray(train.start, dtype), jnp.asarray(train.discount, dtype), every),
+        nbytes=train.transitions.nbytes // len(train.transitions),
+    )
+
+
+def _given(
+    train: TabularMDPs, test: TabularMDPs | None, neighbours: Array | None, reference: Array | None, key: Array | None
+) -> _Given:
+    """What differs between instances, spread out over them."""
     num, dtype = train.transitions.shape[0], train.transitions.dtype
-    given = _Given(
+    return _Given(
         train=train.transitions,
         train_rewards=_rewards(train, num),
         test=None if test is None else _spread(test.transitions, num),
@@ -107,13 +120,6 @@ def plan(
         neighbours=_known(train.transitions) if neighbours is None else _spread(jnp.asarray(neighbours), num),
         reference=None if reference is None else jnp.asarray(reference, dtype),
         keys=None if key is None else jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(num)),
-    )
-    every = jnp.int32(0 if local_steps is None else local_steps)
-    return in_pieces(
-        partial(_program, num_steps=num_steps, curves=curves),
-        given,
-        (method, jnp.asarray(train.start, dtype), jnp.asarray(train.discount, dtype), every),
-        nbytes=train.transitions.nbytes // num,
     )
 
 

@@ -79,6 +79,18 @@ class WorstCase(eqx.Module):
         network = MLP(observation_size, 1, hidden=hidden, activation=activation, key=key)
         return WorstCaseState(network, optimizer.init(network))
 
+    def absorb(
+        self,
+        state: WorstCaseState,
+        network: MLP | None,
+        *,
+        keep_optimizer: bool,
+        optimizer: optax.GradientTransformation,
+    ) -> WorstCaseState:
+        """What it is after a merge: with the network that came, or, if none did, with its own."""
+        network = state.network if network is None else network
+        return WorstCaseState(network, state.optimizer if keep_optimizer else optimizer.init(network))
+
     def learn(
         self,
         state: WorstCaseState,

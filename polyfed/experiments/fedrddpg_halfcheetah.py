@@ -7,8 +7,7 @@ has a fleet of its own, and the nominal body is judged beside the clients', as t
 
 The published budget is a million steps per client: `--num-rounds 10000 --agent.replay-capacity 100000
 --agent.learning-starts 10000`. What stands here is a hundredth of it, ours: 10,000 steps per client, of which the first
-1,000 act at random. It takes tens of minutes on two cores, and shows that it works and what it
-costs, not who is better.
+1,000 act at random. It shows that it works and what it costs, not who is better.
 """
 
 from polyfed.agents import SoftUpdate, Survival, WorstCase

@@ -7,40 +7,17 @@ has a fleet of its own, and the nominal body is judged beside the clients', as t
 
 The published budget is a million steps per client: `--num-rounds 10000 --agent.replay-capacity 100000
 --agent.learning-starts 10000`. What stands here is a hundredth of it, ours: 10,000 steps per client, of which the first
-1,000 act at random. It takes tens of minutes on two cores, and shows that it works and what it
-costs, not who is better.
+1,000 act at random. It shows that it works and what it costs, not who is better.
 """
 
-from polyfed.agents import SoftUpdate, Survival, WorstCase
-from polyfed.agents.ddpg import DDPG
-from polyfed.agents.noise import GaussianNoise
-from polyfed.environments import Explicit, Hopper, Uniform
-from polyfed.experiment import Evaluation, Experiment
-from polyfed.recipes import fedrddpg
+import dataclasses
 
-EXPERIMENT = fedrddpg(
-    Experiment(
-        name="fedrddpg-hopper",
-        environment=Hopper(),
-        variation=Uniform(("leg_radius",), rho=0.5, each_seed=True),
-        num_clients=5,
-        agent=DDPG(
-            hidden=(400, 300),
-            actor_learning_rate=1e-3,
-            critic_learning_rate=1e-3,
-            discount=0.99,
-            batch_size=64,
-            replay_capacity=10_000,
-            learning_starts=1_000,
-            target_update=SoftUpdate(0.005),
-            noise=GaussianNoise(0.1),
-            survival=Survival.everything(),
-            shared=("actor", "critic", "actor_target", "critic_target"),
-            worst_case=WorstCase(omega=0.2, tau=0.01),
-        ),
-        num_rounds=100,
-        local_steps=100,
-        compare=("ddpgavg", "local_only"),
-        evaluation=Evaluation(every=25, episodes=5, held_out=Explicit(), num_held_out=1),
-    )
+from polyfed.environments import Hopper, Uniform
+from polyfed.experiments.fedrddpg_halfcheetah import EXPERIMENT as HALF_CHEETAH
+
+EXPERIMENT = dataclasses.replace(
+    HALF_CHEETAH,
+    name="fedrddpg-hopper",
+    environment=Hopper(),
+    variation=Uniform(("leg_radius",), rho=0.5, each_seed=True),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +48,7 @@ def film(
     Returns:
       `{"film", "arm", "policy", "client", "return", "steps"}`.
     """
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise MissingExtraError('A film needs a package that is not installed: pip install "polyfed[play]".') from error
+    _need_pillow()
     experiment, seeds = store.read_experiment(store.read_record(run))
     methods = arms(experiment)
     if not isinstance(experiment.environment, Environment):
@@ -68,11 +66,23 @@ def film(
     params = jax.tree.map(lambda x: x[client], fleet(experiment, seed))
     act = lambda observation: agent.policy(state, observation)  # noqa: E731
     states, total, steps = trace_episode(experiment.environment, act, params, jax.random.key(start))
-    frames = [Image.fromarray(frame) for frame in _frames(experiment.environment, params, states)]
+    _save(_frames(experiment.environment, params, states), out, fps)
+    return {"film": str(out), "arm": arm, "policy": name, "client": client, "return": total, "steps": steps}
+
+
+def _need_pillow() -> None:
+    """Raise `MissingExtraError` before anything is computed."""
+    if importlib.util.find_spec("PIL") is None:
+        raise MissingExtraError('A film needs a package that is not installed: pip install "polyfed[play]".')
+
+
+def _save(frames: list[np.ndarray], out: Path, fps: int) -> None:
+    from PIL import Image
+
+    first, *others = (Image.fromarray(frame) for frame in frames)
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        frames[0].save(out, save_all=True, append_images=frames[1:], duration=round(1000 / fps), loop=0, optimize=True)
-    return {"film": str(out), "arm": arm, "policy": name, "client": client, "return": total, "steps": steps}
+        first.save(out, save_all=True, append_images=others, duration=round(1000 / fps), loop=0, optimize=True)
 
 
 def _frames(environment: Environment, params: Any, states: Any) -> list[np.ndarray]:

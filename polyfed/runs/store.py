@@ -17,7 +17,7 @@ import datetime
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,21 @@ def create(root: Path, experiment: Experiment, seeds: tuple[int, ...], command: 
         "versions": versions(),
         "machine": machine(),
     }
-    name = f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{digest([record['experiment'], record['seeds']])[:8]}"
-    folder = root / experiment.name / name
+    inside = [Path("arms", method) for method in arms(experiment)]
+    return new_folder(root / experiment.name, record, digest([record["experiment"], record["seeds"]]), inside)
+
+
+def new_folder(root: Path, record: dict[str, Any], identity: str, inside: Iterable[Path] = ()) -> Path:
+    """A folder with `run.json`, named by time and identity, written beside and renamed.
+
+    Args:
+      root: Where it is made.
+      record: What `run.json` says; its checksum is added.
+      identity: Digest of what is run.
+      inside: Folders in it.
+    """
+    name = f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{identity[:8]}"
+    folder = root / name
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         for attempt in range(1, 1000):  # two runs may start in one second
@@ -59,8 +72,8 @@ def create(root: Path, experiment: Experiment, seeds: tuple[int, ...], command: 
         beside = folder.with_name(f".{folder.name}.writing")
         beside.mkdir()
         write_json(beside / "run.json", {**record, "run_sha256": digest(record)})
-        for method in arms(experiment):
-            (beside / "arms" / method).mkdir(parents=True)
+        for path in inside:
+            (beside / path).mkdir(parents=True)
         os.replace(beside, folder)
         sync_folder(folder.parent)
     return folder

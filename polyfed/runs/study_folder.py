@@ -13,15 +13,14 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 from polyfed.errors import DamagedError
 from polyfed.record import digest, to_data
-from polyfed.runs.files import sync_folder, write_json, writing
-from polyfed.runs.store import locked, read_record
+from polyfed.runs.files import write_json
+from polyfed.runs.store import locked, new_folder, read_record
 from polyfed.runs.versions import machine, versions
 from polyfed.study import Findings, Study, Watch, check_name, findings_from_data, findings_to_data
 
@@ -59,20 +58,7 @@ def create(root: Path, study: Study, seeds: tuple[int, ...], command: str = "", 
         "versions": versions(),
         "machine": machine(),
     }
-    name = f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{digest([record['study'], record['seeds']])[:8]}"
-    folder = root / study.name / name
-    with writing(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        for attempt in range(1, 1000):  # two runs may start in one second
-            if not folder.exists():
-                break
-            folder = folder.with_name(f"{name}-{attempt}")
-        beside = folder.with_name(f".{folder.name}.writing")
-        beside.mkdir()
-        write_json(beside / "run.json", {**record, "run_sha256": digest(record)})
-        os.replace(beside, folder)
-        sync_folder(folder.parent)
-    return folder
+    return new_folder(root / study.name, record, digest([record["study"], record["seeds"]]))
 
 
 def go(folder: Path, study: Study, seeds: tuple[int, ...], watch: Watch) -> Findings:

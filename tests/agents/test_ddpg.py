@@ -458,8 +458,8 @@ def test_fits_worlds_with_bounded_continuous_actions(environment):
         ({"target_update": SoftUpdate(0.0)}, r"target_update\.rate = 0 is out of range"),
         ({"worst_case": WorstCase(omega=2.0)}, r"worst_case\.omega = 2 is out of range"),
         ({"shared": ("actor", "critics")}, r"agent\.shared = 'critics' is not known: did you mean 'critic'\?"),
-        ({"shared": ("critic",)}, r"agent\.shared = \('critic',\) must name the actor, and nothing twice"),
-        ({"shared": ("actor", "actor")}, r"must name the actor, and nothing twice"),
+        ({"shared": ("critic",)}, r"agent\.shared = \('critic',\) must name actor, and nothing twice"),
+        ({"shared": ("actor", "actor")}, r"must name actor, and nothing twice"),
         ({"shared": ("actor", "worst_case")}, r"agent\.shared names worst_case, but agent\.worst_case is none"),
     ],
 )  # fmt: skip
