@@ -55,3 +55,52 @@ class Nested(eqx.Module):
 
     network: Any
     width: Int[Array, "*clients"]
+
+
+class Probabilities(eqx.Module):
+    """What an agent would do: the probability of every action in every one of `M` states; rows sum to 1.
+
+    >>> import jax.numpy as jnp
+    >>> Probabilities(jnp.array([[0.25, 0.75]])).probabilities.shape
+    (1, 2)
+    """
+
+    probabilities: Float[Array, "... M A"]
+
+
+class Logits(eqx.Module):
+    """What an agent would do: log-probabilities of the actions in `M` states, up to a number per state.
+
+    >>> import jax.numpy as jnp
+    >>> Logits(jnp.array([[0.0, 1.0]])).logits.shape
+    (1, 2)
+    """
+
+    logits: Float[Array, "... M A"]
+
+
+class Gaussians(eqx.Module):
+    """What an agent would do: a normal distribution of every entry of an action, in `M` states.
+
+    >>> import jax.numpy as jnp
+    >>> Gaussians(mean=jnp.zeros((3, 1)), scale=jnp.ones((3, 1))).scale.shape
+    (3, 1)
+    """
+
+    mean: Float[Array, "... M size"]
+    scale: Float[Array, "... M size"]  # standard deviation, above 0
+
+
+class ActionValues(eqx.Module):
+    """What an agent expects: the value of every action in every one of `M` states.
+
+    >>> import jax.numpy as jnp
+    >>> ActionValues(jnp.array([[1.0, 2.0]])).values.shape
+    (1, 2)
+    """
+
+    values: Float[Array, "... M A"]
+
+
+Prediction = Probabilities | Logits | Gaussians | ActionValues
+"""What an agent would do, or expects, on states that everybody knows: a message that shows nothing of its make."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
+import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from polyfed.environments import World
 from polyfed.environments.world import Params
-from polyfed.types import Metrics, Payload, Trajectory
+from polyfed.types import Metrics, Payload, Prediction, Trajectory
 
 
 class Agent(eqx.Module):
@@ -19,10 +20,19 @@ class Agent(eqx.Module):
     A plain field is a leaf and may differ per client (a tuple of `num_clients` numbers) or be swept without compiling
     again; a static field fixes a shape or a branch. What changes while learning lives in the state that `init` makes.
 
-    `rollout_length` is the `T` of the trajectories that `learn` takes: 1 for DQN, a whole rollout for policy gradients.
+    A learner that may share what it would do rather than its parameters also has `predict`, `student`, `taught` and
+    `student_optimizer`: all that distillation needs to know of it.
     """
 
-    rollout_length: ClassVar[int] = 1
+    @property
+    def rollout_length(self) -> int:
+        """`T` of the trajectories that `learn` takes: 1 for DQN, a whole rollout for actor-critics."""
+        return 1
+
+    @property
+    def episodic(self) -> bool:
+        """Whether a local step is a whole episode, and `learn` takes whole episodes; see `World.play`."""
+        return False
 
     @abc.abstractmethod
     def check(self, environment: World) -> None:
@@ -88,3 +98,29 @@ class Agent(eqx.Module):
     @abc.abstractmethod
     def policy(self, state: Any, observation: Float[Array, "N ..."]) -> Array:
         """Greedy actions `[N]` or `[N, size]`, without exploration."""
+
+    def predict(self, state: Any, observation: Float[Array, "M ..."], params: Any = None) -> Prediction:
+        """What it would do in `M` states, a function of the parameters that imitation changes.
+
+        Args:
+          state: The learner's.
+          observation: States.
+          params: Used in place of the state's own; from `student`.
+        """
+        del state, observation, params
+        raise ValueError(f"{type(self).__name__} makes no predictions: share its parameters, or give another learner.")
+
+    def student(self, state: Any) -> tuple[Any, Any]:
+        """What imitation changes: `(parameters of the policy, state of their optimizer)`."""
+        del state
+        raise ValueError(f"{type(self).__name__} imitates nobody: share its parameters, or give another learner.")
+
+    def taught(self, state: Any, params: Any, moments: Any) -> Any:
+        """The learner with other parameters of the policy, and another state of their optimizer."""
+        del state, params, moments
+        raise ValueError(f"{type(self).__name__} imitates nobody: share its parameters, or give another learner.")
+
+    def student_optimizer(self, state: Any) -> optax.GradientTransformation:
+        """What moves the policy's parameters when it learns by itself, at the step size of now."""
+        del state
+        raise ValueError(f"{type(self).__name__} imitates nobody: share its parameters, or give another learner.")

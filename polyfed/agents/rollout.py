@@ -24,6 +24,8 @@ def local_update(
 ) -> tuple[Any, Any, Metrics]:
     """`num_steps` steps of one client in its worlds, learning every `agent.rollout_length` of them.
 
+    For an episodic agent a local step is a whole episode, from which it learns.
+
     Args:
       world: The family.
       agent: The learner; its leaves are this client's own.
@@ -34,8 +36,11 @@ def local_update(
     Returns:
       `(learner state, stay, metrics)`. Metrics are scalars: `return` is the mean over the episodes that ended in
       this round (NaN where none did), `episodes` their number, the learner's own are means over the round
-      and come last: one that names its own `return` is believed.
+      and come last: one that names its own `return` is believed. An episodic agent's has `steps` too, the number of
+      environment steps in the round.
     """
+    if agent.episodic:
+        return _episodes(world, agent, client, key, num_episodes=num_steps)
     state, stay, params = client
     num_envs = jax.tree.leaves(params)[0].shape[0]
     length = agent.rollout_length
@@ -59,3 +64,25 @@ def local_update(
         stay,
         {"return": returns / jnp.where(episodes > 0, episodes, jnp.nan), "episodes": episodes, **means},
     )
+
+
+def _episodes(
+    world: World, agent: Agent, client: tuple[Any, Any, Params], key: PRNGKeyArray, *, num_episodes: int
+) -> tuple[Any, Any, Metrics]:
+    """Play an episode, learn from it, over and over; the stay is never used, for every episode begins anew."""
+    state, stay, params = client
+
+    def play_and_learn(state: Any, key: PRNGKeyArray) -> tuple[Any, tuple[Metrics, Any]]:
+        k_play, k_learn = jax.random.split(key)
+        act = lambda observation, key: agent.act(state, observation, key)  # noqa: E731
+        trajectory, returns, steps = world.play(act, params, k_play)
+        state, metrics = agent.learn(state, trajectory, k_learn)
+        return state, (metrics, (returns, steps))
+
+    state, (metrics, (returns, steps)) = jax.lax.scan(play_and_learn, state, jax.random.split(key, num_episodes))
+    own = {
+        "return": jnp.mean(returns),
+        "episodes": jnp.float32(returns.size),
+        "steps": jnp.sum(steps, dtype=jnp.float32),
+    }
+    return state, stay, {**own, **jax.tree.map(jnp.mean, metrics)}

@@ -17,7 +17,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from polyfed.checks import whole_in_range
-from polyfed.environments.episodes import Worlds, evaluate_policy, fresh_episodes, fresh_worlds, rollout
+from polyfed.environments.episodes import (
+    Worlds,
+    evaluate_policy,
+    fresh_episodes,
+    fresh_worlds,
+    play_episode,
+    rollout,
+)
 from polyfed.environments.world import Act, Params, World
 from polyfed.types import Trajectory
 
@@ -105,6 +112,10 @@ class Environment(World, Generic[State]):
     def live(self, act: Act, stay: Worlds, params: Params, inputs: Any) -> tuple[Worlds, tuple[Trajectory, Any]]:
         """Act and step, `T` times."""
         return rollout(self, act, stay, params, inputs)
+
+    def play(self, act: Act, params: Params, key: PRNGKeyArray) -> tuple[Trajectory, Array, Array]:
+        """A whole episode in every environment, see `episodes.play_episode`."""
+        return play_episode(self, act, params, key)
 
     def evaluate(self, act: Act, params: Params, key: PRNGKeyArray, num_episodes: int) -> Float[Array, " M"]:
         """Mean undiscounted return of `num_episodes` episodes in each world, see `episodes.evaluate_policy`."""

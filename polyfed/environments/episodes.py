@@ -69,6 +69,58 @@ def rollout(
     return jax.lax.scan(step, worlds, inputs)
 
 
+def play_episode(
+    environment: Environment, act: Callable[..., Array], params: Params, key: PRNGKeyArray
+) -> tuple[Trajectory, Float[Array, " E"], Array]:
+    """One episode in each of `E` environments, from a reset to its end, and not a step more than the longest.
+
+    Args:
+      environment: The family.
+      act: Actions `[E, ...]` for observations `[E, ...]` and a key.
+      params: Leaves `[E]`.
+      key: The episode's own.
+
+    Returns:
+      `(trajectory, returns [E], steps [E])`. The trajectory is `[max_steps, E, ...]`; what lies after an episode's end
+      is padding and holds zeros.
+
+    >>> import jax, jax.numpy as jnp
+    >>> from polyfed.environments import CartPole
+    >>> params = jax.tree.map(lambda x: jnp.asarray(x)[None], CartPole().nominal())
+    >>> left = lambda observation, key: jnp.zeros(observation.shape[0], jnp.int32)
+    >>> trajectory, returns, steps = play_episode(CartPole(), left, params, jax.random.key(0))
+    >>> trajectory.reward.shape, bool(steps[0] == returns[0]), bool(trajectory.terminated[steps[0] - 1, 0])
+    ((500, 1), True, True)
+    """
+    num_envs, length = jax.tree.leaves(params)[0].shape[0], environment.max_steps
+    k_reset, k_steps = jax.random.split(key)
+    state, observation = jax.vmap(environment.reset)(jax.random.split(k_reset, num_envs), params)
+
+    def step(carry: tuple[Any, ...]) -> tuple[Any, ...]:
+        state, observation, alive, time, lived = carry
+        keys = jax.random.split(jax.random.fold_in(k_steps, time), num_envs + 1)
+        action = act(observation, keys[-1])
+        state, given = jax.vmap(environment.step)(keys[:-1], state, action, params)
+        now = Trajectory(observation, action, given.reward, given.observation, given.terminated, given.truncated)
+        mask = lambda x: jnp.where(alive.reshape(-1, *(1,) * (x.ndim - 1)), x, jnp.zeros_like(x))  # noqa: E731
+        lived = jax.tree.map(lambda xs, x: xs.at[time].set(mask(x)), lived, now)
+        return state, given.observation, alive & ~(given.terminated | given.truncated), time + 1, lived
+
+    def blank() -> Trajectory:
+        action = jax.eval_shape(act, observation, k_reset)
+        keys = jax.random.split(k_reset, num_envs)
+        given = jax.eval_shape(jax.vmap(environment.step), keys, state, action, params)[1]
+        shapes = Trajectory(observation, action, given.reward, given.observation, given.terminated, given.truncated)
+        return jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), shapes)
+
+    carry = state, observation, jnp.ones(num_envs, bool), jnp.zeros((), jnp.int32), blank()
+    lived = jax.lax.while_loop(lambda carry: jnp.any(carry[2]) & (carry[3] < length), step, carry)[-1]
+    over = lived.terminated | lived.truncated
+    ended = jnp.any(over, axis=0)
+    steps = jnp.where(ended, jnp.argmax(over, axis=0) + 1, length)
+    return lived, jnp.sum(lived.reward, axis=0), steps
+
+
 def evaluate_policy(
     environment: Environment,
     act: Callable[[Float[Array, "N ..."]], Array],

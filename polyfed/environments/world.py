@@ -64,6 +64,17 @@ class World(eqx.Module):
           `(stay, (trajectory [T, E], (summed return, number) of the episodes that ended))`.
         """
 
+    def play(self, act: Act, params: Params, key: PRNGKeyArray) -> tuple[Trajectory, Array, Array]:
+        """A whole episode in each of `E` environments: `(trajectory [max_steps, E], returns [E], steps [E])`.
+
+        What lies in a trajectory after an episode's end is padding and holds zeros.
+        """
+        del act, params, key
+        raise ValueError(
+            f"{type(self).__name__} has no episodes, so nothing can learn from whole ones: use a learner that takes "
+            "steps."
+        )
+
     @abc.abstractmethod
     def evaluate(self, act: Act, params: Params, key: PRNGKeyArray, num_episodes: int) -> Float[Array, " M"]:
         """Mean score of a policy in each of `M` worlds, see `measure`.
