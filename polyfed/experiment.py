@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -11,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from polyfed.agents import DDPG, DQN, Agent, Classifier, QLearning
+from polyfed.agents import A2C, DDPG, DQN, PPO, REINFORCE, SAC, Agent, Classifier, Group, Mixed, QLearning
 from polyfed.aggregation import (
     AlignedMean,
+    Consensus,
     LocalOnly,
     NestedMean,
     ServerAdam,
@@ -27,9 +29,11 @@ from polyfed.aggregation import (
 from polyfed.checks import whole_in_range
 from polyfed.environments import (
     Acrobot,
+    Box,
     CartPole,
     Dataset,
     Dirichlet,
+    Environment,
     EqualSplit,
     Explicit,
     Grid,
@@ -48,7 +52,7 @@ from polyfed.environments import (
     WindyCliff,
     WindyCliffs,
 )
-from polyfed.exchange import ClipNorm, HalfPrecision, LoseMessages
+from polyfed.exchange import ClipNorm, HalfPrecision, LoseMessages, Nothing, Parameters, Predictions
 from polyfed.leaves import check_leaves, differing, stacked, with_number
 from polyfed.types import Update
 
@@ -58,8 +62,9 @@ Tabular = TabularMDP | WindyCliff
 AnyEnvironment = Classic | Bodies | Tabular | Dataset
 AnyVariation = Explicit | Grid | Uniform | RandomMDPs | WindyCliffs | EqualSplit | LabelShards | Dirichlet
 AnyHeldOut = Explicit | Grid | Uniform | Perturbed | TestSet
-AnyAgent = DQN | DDPG | QLearning | Classifier
-AnyRule = WeightedMean | WassersteinBarycenter | LocalOnly | AlignedMean | NestedMean | Switch
+AnyAgent = DQN | DDPG | QLearning | Classifier | REINFORCE | A2C | PPO | SAC | Mixed
+AnyPayload = Parameters | Predictions | Nothing
+AnyRule = WeightedMean | WassersteinBarycenter | LocalOnly | AlignedMean | NestedMean | Switch | Consensus
 AnyServerOptimizer = ServerSGD | ServerMomentum | ServerAdam | ServerYogi
 AnyTransform = ClipNorm | HalfPrecision | LoseMessages
 
@@ -106,7 +111,8 @@ class Experiment(eqx.Module):
     environment: AnyEnvironment
     variation: AnyVariation  # how the clients' worlds differ
     num_clients: int = eqx.field(static=True)  # clients
-    agent: AnyAgent = DQN()  # the local learner
+    agent: AnyAgent = DQN()  # the local learner, or a fleet of different ones
+    payload: AnyPayload = Parameters()  # what clients send
     rule: AnyRule = WeightedMean()  # how messages become one
     server_optimizer: AnyServerOptimizer = ServerSGD()  # what the server does with the merged message
     transforms: tuple[AnyTransform, ...] = ()  # what happens to messages on the way
@@ -130,6 +136,35 @@ class Experiment(eqx.Module):
         """Environments that an agent steps at each local step."""
         return self.num_envs * (self.num_clients if self.pooled else 1)
 
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """Clients that are made alike, the learner of each group, and its local steps."""
+        given = self.agent.groups if isinstance(self.agent, Mixed) else (Group(self.agent, self.num_agents),)
+        steps = [self.local_steps if group.local_steps is None else group.local_steps for group in given]
+        return tuple(dataclasses.replace(g, local_steps=n) for g, n in zip(given, steps, strict=True))
+
+    @property
+    def personal(self) -> bool:
+        """Whether every client keeps a policy of its own."""
+        return self.rule.personal or not self.payload.global_policy
+
+    def fingerprint(self) -> str:
+        """A digest of what is read from files: samples, public states; empty where nothing is."""
+        return self.environment.fingerprint() + self.payload.fingerprint()
+
+    def learner_of(self, client: int) -> Agent:
+        """The learner of a client, with its own numbers."""
+        for group in self.groups:
+            if client < group.num_clients:
+                return jax.tree.map(lambda x, nth=client: x[nth], stacked(group.agent, group.num_clients))
+            client -= group.num_clients
+        raise ValueError(f"There is no such client among {self.num_clients}: count from 0.")
+
+    def with_learners(self, function: Callable[[Any], Any]) -> Experiment:
+        """The experiment with `function(learner)` in the place of every learner."""
+        agent: Any = self.agent
+        return dataclasses.replace(self, agent=agent.each(function) if isinstance(agent, Mixed) else function(agent))
+
     def check(self) -> None:
         """Raise `ValueError` in one sentence if the experiment cannot run as it stands."""
         self._check_names()
@@ -139,14 +174,18 @@ class Experiment(eqx.Module):
         whole_in_range("num_envs", self.num_envs, 1, 10**6)
         self.environment.check()
         self.variation.check(self.environment, self.num_clients)
-        self.agent.check(self.environment)
-        check_leaves("agent", self.agent, self.num_clients)
-        if self.pooled and (several := differing("agent", self.agent)):
-            raise ValueError(
-                f"pooled trains one agent in the worlds of all clients, but {several[0]} has a number for each of "
-                "them: give one number, or drop pooled from compare."
-            )
-        self._check_lengths()
+        if isinstance(self.agent, Mixed):
+            self._check_mixed(self.agent)
+        for name, group in self.named_groups():
+            group.agent.check(self.environment)
+            if self.pooled and (several := differing(name, group.agent)):
+                raise ValueError(
+                    f"pooled trains one agent in the worlds of all clients, but {several[0]} has a number for each of "
+                    "them: give one number, or drop pooled from compare."
+                )
+            check_leaves(name, group.agent, group.num_clients)
+            self._check_lengths(name, group)
+        self._check_payload()
         transforms = [(f"transforms[{i}]", transform) for i, transform in enumerate(self.transforms)]
         for name, part in (("rule", self.rule), ("server_optimizer", self.server_optimizer), *transforms):
             part.check()
@@ -156,6 +195,49 @@ class Experiment(eqx.Module):
         self._check_fit()
         self._check_messages()
 
+    def named_groups(self) -> list[tuple[str, Group]]:
+        """The groups, each by the path of its learner."""
+        if not isinstance(self.agent, Mixed):
+            return [("agent", self.groups[0])]
+        return [(f"agent.groups[{i}].agent", group) for i, group in enumerate(self.groups)]
+
+    def _check_mixed(self, fleet: Mixed) -> None:
+        fleet.check(self.num_clients)
+        if self.pooled:
+            raise ValueError(
+                "pooled trains one agent in the worlds of all clients, but the agents of this fleet are made "
+                "differently: drop pooled from compare."
+            )
+
+    def _check_payload(self) -> None:
+        """Refuse what cannot be sent, and a rule or server optimizer that is not made for it."""
+        self.payload.check(self.environment)
+        rule, sends = type(self.rule).__name__, isinstance(self.payload, Predictions)
+        if isinstance(self.payload, Nothing) != (not self.rule.exchanges) and not isinstance(self.payload, Parameters):
+            raise ValueError(
+                f"payload = {type(self.payload).__name__} and rule = {rule} disagree on whether clients send anything: "
+                "use Nothing with LocalOnly, or another of both."
+            )
+        if sends != self.rule.predictive and self.rule.exchanges:
+            remedy = "Consensus" if sends else "WeightedMean, or the payload Predictions"
+            raise ValueError(
+                f"{rule} cannot merge what clients send, which are {'predictions' if sends else 'parameters'}: "
+                f"use {remedy}."
+            )
+        if sends and self.common_start:
+            raise ValueError(
+                "common_start = True would begin with one set of parameters for all, but clients that send predictions "
+                "show nobody their parameters: give common_start=False."
+            )
+        if isinstance(self.agent, Mixed) and self.common_start:
+            raise ValueError(
+                "common_start = True would begin with one set of parameters for all, but the agents of this fleet are "
+                "made differently: give common_start=False."
+            )
+        clients = getattr(self.rule, "check_clients", None)
+        if clients is not None:
+            clients(self.num_clients)
+
     def _check_names(self) -> None:
         variants = [("variants.method", variant.method, "_") for variant in self.variants]
         for field, value, joint in (("name", self.name, "-"), ("method", self.method, "_"), *variants):
@@ -164,31 +246,37 @@ class Experiment(eqx.Module):
                     f"{field} = {value!r} cannot name a folder: use lower case and digits, words joined by {joint!r}."
                 )
 
-    def _check_lengths(self) -> None:
-        if self.local_steps % self.agent.rollout_length:
+    def _check_lengths(self, name: str, group: Group) -> None:
+        agent, local_steps = group.agent, group.local_steps or 0
+        if local_steps % agent.rollout_length:
             raise ValueError(
-                f"local_steps = {self.local_steps} cannot be cut into rollouts of {self.agent.rollout_length} steps: "
-                f"make local_steps a multiple of {self.agent.rollout_length}."
+                f"local_steps = {local_steps} cannot be cut into rollouts of {agent.rollout_length} steps: "
+                f"make local_steps a multiple of {agent.rollout_length}."
             )
-        capacity = getattr(self.agent, "replay_capacity", 0)  # a learner may have no replay
+        if agent.episodic and not isinstance(self.environment, Environment):
+            raise ValueError(
+                f"{type(agent).__name__} learns from whole episodes, but {type(self.environment).__name__} has none: "
+                "use another learner."
+            )
+        capacity = getattr(agent, "replay_capacity", 0)  # a learner may have no replay
         if capacity % self.worlds_per_agent:
             raise ValueError(
-                f"agent.replay_capacity = {capacity} cannot be shared evenly by "
+                f"{name}.replay_capacity = {capacity} cannot be shared evenly by "
                 f"{self.worlds_per_agent} environments: make it a multiple of {self.worlds_per_agent}."
             )
-        length, n_step = capacity // self.worlds_per_agent, getattr(self.agent, "n_step", 1)
+        length, n_step = capacity // self.worlds_per_agent, getattr(agent, "n_step", 1)
         if capacity and length < n_step:
             raise ValueError(
-                f"agent.replay_capacity = {capacity} leaves each of {self.worlds_per_agent} environments {length} "
-                f"steps, fewer than agent.n_step = {n_step}: give at least {n_step * self.worlds_per_agent}."
+                f"{name}.replay_capacity = {capacity} leaves each of {self.worlds_per_agent} environments {length} "
+                f"steps, fewer than {name}.n_step = {n_step}: give at least {n_step * self.worlds_per_agent}."
             )
-        starts = np.ravel(getattr(self.agent, "learning_starts", 0))
-        forgets = not getattr(getattr(self.agent, "survival", None), "replay", True)
-        if forgets and np.any(late := starts > self.local_steps):
+        starts = np.ravel(getattr(agent, "learning_starts", 0))
+        forgets = not getattr(getattr(agent, "survival", None), "replay", True)
+        if forgets and np.any(late := starts > local_steps):
             raise ValueError(
-                f"agent.learning_starts = {starts[late][0]} is more than local_steps = {self.local_steps}, but the "
+                f"{name}.learning_starts = {starts[late][0]} is more than local_steps = {local_steps}, but the "
                 "replay is emptied every round, so nothing would ever be learned: start earlier, take more local "
-                "steps, or let agent.survival.replay be kept."
+                f"steps, or let {name}.survival.replay be kept."
             )
 
     def _check_evaluation(self) -> None:
@@ -207,26 +295,41 @@ class Experiment(eqx.Module):
 
     def _check_widths(self) -> None:
         """Refuse messages of networks of different widths at a rule that merges position by position."""
-        if getattr(self.agent, "width", None) is not None and not self.rule.nested:
+        widths = [name for name, group in self.named_groups() if getattr(group.agent, "width", None) is not None]
+        if widths and not self.rule.nested:
             rule = type(self.rule).__name__
             raise ValueError(
-                f"agent.width gives clients networks of different widths, but {rule} merges networks of one shape: "
-                "use NestedMean or AlignedMean(own=True), or leave agent.width out."
+                f"{widths[0]}.width gives clients networks of different widths, but {rule} merges networks of one "
+                "shape: use NestedMean or AlignedMean(own=True), or leave the width out."
             )
 
     def _check_messages(self) -> None:
-        """Refuse a rule that cannot merge what this learner shares, by merging shapes."""
+        """Refuse a rule that cannot merge what these learners share, by merging shapes."""
 
-        def merge(agent: Agent) -> Any:
-            state = agent.init(jax.random.key(0), self.environment, self.worlds_per_agent)
-            each = lambda x: jnp.broadcast_to(x, (self.num_agents, *jnp.shape(x)))  # noqa: E731
-            payload = jax.tree.map(each, agent.share(state))
+        def messages(group: Group) -> Any:
+            """`[clients, ...]`, with as many public states as there are chunks."""
+            space = self.environment.observation_space
+            num_states = getattr(getattr(self.payload, "distillation", None), "chunks", 0)
+            public = jnp.zeros((num_states, space.size if isinstance(space, Box) else 1))
+            agent = self.payload.of(jax.tree.map(lambda x: x[0], stacked(group.agent, group.num_clients)), public)
+            payload = agent.share(agent.init(jax.random.key(0), self.environment, self.worlds_per_agent))
+            return jax.tree.map(lambda x: jnp.broadcast_to(x, (group.num_clients, *jnp.shape(x))), payload)
+
+        def merge(payload: Any) -> Any:
             one = jax.tree.map(lambda x: x[0], payload)
-            weight = jnp.ones(self.num_agents, jnp.float32)
-            return self.rule.aggregate(self.rule.init(one), Update(payload, weight))[0]
+            return self.rule.aggregate(self.rule.init(one), Update(payload, jnp.ones(self.num_agents, jnp.float32)))[0]
 
-        first: Agent = jax.tree.map(lambda x: x[0], stacked(self.agent, self.num_agents))
-        jax.eval_shape(merge, first)
+        (_, first), *others = groups = self.named_groups()
+        payload = jax.eval_shape(lambda: messages(first))
+        for name, group in others:
+            other = jax.eval_shape(lambda group=group: messages(group))
+            if _form_of_one(other) != _form_of_one(payload):
+                raise ValueError(
+                    f"The clients of {groups[0][0]} and of {name} send messages of different shapes, which nothing can "
+                    "merge: let them send Predictions of one kind, as fedhpd does, or nothing."
+                )
+        whole = jax.tree.map(lambda x: jax.ShapeDtypeStruct((self.num_agents, *x.shape[1:]), x.dtype), payload)
+        jax.eval_shape(merge, whole)
 
     def _check_silent(self, who: str) -> None:
         """Refuse what would act on messages where there are none."""
@@ -259,3 +362,9 @@ class Experiment(eqx.Module):
                     f"hold: put {name} before {bounded}."
                 )
             bounded = name if transform.bounds_norm else bounded
+
+
+def _form_of_one(payload: Any) -> Any:
+    """Structure, shapes and types of one client's message."""
+    leaves, structure = jax.tree.flatten(payload)
+    return structure, [(leaf.shape[1:], leaf.dtype) for leaf in leaves]

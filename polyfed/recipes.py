@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from polyfed.agents import DDPG, DQN, Agent, Embedding, Proximal, WorstCase
+from polyfed.agents import DDPG, DQN, Agent, Embedding, Mixed, Proximal, WorstCase
 from polyfed.aggregation import (
     AlignedMean,
+    Consensus,
     LocalOnly,
     NestedMean,
     ServerAdam,
@@ -19,6 +20,7 @@ from polyfed.aggregation import (
     WeightedMean,
 )
 from polyfed.checks import one_of
+from polyfed.exchange import Nothing, Parameters, Predictions
 from polyfed.experiment import Experiment
 
 Recipe = Callable[[Experiment], Experiment]
@@ -132,11 +134,34 @@ def perddpgavg(experiment: Experiment) -> Experiment:
     return _embedding(experiment, "perddpgavg", DDPG)
 
 
+def fedhpd(experiment: Experiment) -> Experiment:
+    """Black-box agents that move towards the mean of what all would do on public states (Jiang et al. 2025, FedHPD).
+
+    A round has `local_steps` local episodes (or steps) and one event of distillation, so that is the paper's d. With
+    the experiment's own public states, distillation and consensus, if it has them.
+    """
+    payload = experiment.payload if isinstance(experiment.payload, Predictions) else Predictions()
+    rule = experiment.rule if experiment.rule.predictive else Consensus()
+    return _federated(experiment, "fedhpd", rule=rule, payload=payload, common_start=False)
+
+
+def fedhql(experiment: Experiment) -> Experiment:
+    """DQNs of any make that move towards action values with a bonus for disagreement (after Fan et al. 2023, FedHQL).
+
+    The parts are those of FedHPD; the exact form of the bonus, mean plus one standard deviation over clients, is ours.
+    """
+    payload = experiment.payload if isinstance(experiment.payload, Predictions) else Predictions()
+    rule = experiment.rule if experiment.rule.predictive else Consensus("upper")
+    return _federated(experiment, "fedhql", DQN, rule=rule, payload=payload, common_start=False)
+
+
 def local_only(experiment: Experiment) -> Experiment:
     """Every client learns alone: the baseline that federation has to beat. By itself it is compared with nothing."""
     alone = _federated(experiment, "local_only", rule=LocalOnly())
-    learner: Any = alone.agent.alone()
-    return dataclasses.replace(alone, agent=learner, transforms=(), compare=())
+    shows = isinstance(experiment.agent, Mixed) or isinstance(experiment.payload, Predictions)
+    payload = Nothing() if shows else Parameters()
+    alone = alone.with_learners(lambda learner: learner.alone())
+    return dataclasses.replace(alone, payload=payload, transforms=(), compare=())
 
 
 def pooled(experiment: Experiment) -> Experiment:
@@ -144,9 +169,9 @@ def pooled(experiment: Experiment) -> Experiment:
 
     It sees as many environment steps and takes as many gradient steps as the whole fleet.
     """
-    alone = local_only(experiment)
-    agent: Any = alone.agent.pooled(experiment.num_clients)
-    return dataclasses.replace(alone, agent=agent, method="pooled", pooled=True, rule=WeightedMean())
+    alone = dataclasses.replace(local_only(experiment), payload=Parameters(), method="pooled", pooled=True)
+    alone = alone.with_learners(lambda learner: learner.pooled(experiment.num_clients))
+    return dataclasses.replace(alone, rule=WeightedMean())
 
 
 def _federated(experiment: Experiment, method: str, learner: type[Agent] = Agent, **parts: object) -> Experiment:
@@ -155,14 +180,16 @@ def _federated(experiment: Experiment, method: str, learner: type[Agent] = Agent
             f"{method} cannot be made from a pooled agent, which has the updates and the replay of the whole fleet: "
             "start from another method, and name pooled in compare."
         )
-    if not isinstance(experiment.agent, learner):
-        raise ValueError(
-            f"{method} is made of {learner.__name__}, but the learner of {experiment.name} is "
-            f"{type(experiment.agent).__name__}: name another method, or give agent={learner.__name__}(...)."
-        )
-    fields: dict[str, Any] = {"rule": WeightedMean(), "server_optimizer": ServerSGD(), **parts}
-    plain: Any = experiment.agent.plain()
-    return dataclasses.replace(experiment, agent=plain, method=method, **fields)
+    for group in experiment.groups:
+        if not isinstance(group.agent, learner):
+            raise ValueError(
+                f"{method} is made of {learner.__name__}, but the learner of {experiment.name} is "
+                f"{type(group.agent).__name__}: name another method, or give agent={learner.__name__}(...)."
+            )
+    usual = {"rule": WeightedMean(), "server_optimizer": ServerSGD(), "payload": Parameters()}
+    fields: dict[str, Any] = {**usual, **parts}
+    plain = experiment.with_learners(lambda learner: learner.plain())
+    return dataclasses.replace(plain, method=method, **fields)
 
 
 def _worst_case(experiment: Experiment, method: str, learner: type[Agent]) -> Experiment:
@@ -201,6 +228,8 @@ RECIPES: dict[str, Recipe] = {
     "fedrddpg": fedrddpg,
     "perdqnavg": perdqnavg,
     "perddpgavg": perddpgavg,
+    "fedhpd": fedhpd,
+    "fedhql": fedhql,
     "local_only": local_only,
     "pooled": pooled,
 }

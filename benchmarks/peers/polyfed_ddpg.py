@@ -68,7 +68,7 @@ def main() -> None:
         threads=len(simulation.plan.devices),
     )
     expected = work.steps * (blocks + 1) - LEARNING_STARTS + 1
-    learned = int(federation.clients.agent.learner.steps.min())
+    learned = int(federation.clients[0].agent.learner.steps.min())
     if learned != expected:
         raise RuntimeError(f"polyfed did {learned} gradient steps per client; W2 asks for {expected}.")
     print_line(report)

@@ -71,7 +71,7 @@ def main() -> None:
         threads=len(simulation.plan.devices),
     )
     expected = (work.steps * (-(-work.warmup // work.steps) + 1)) - LEARNING_STARTS + 1
-    learned = int(federation.clients.agent.learn_steps.min())
+    learned = int(federation.clients[0].agent.learn_steps.min())
     if learned != expected:
         raise RuntimeError(f"polyfed did {learned} gradient steps per client; W1 asks for {expected}.")
     print_line(report)

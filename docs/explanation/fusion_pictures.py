@@ -164,7 +164,7 @@ def trained(num_clients: int, common_start: bool) -> Iterator[tuple[int, Any]]:
     for epochs in EPOCHS:
         federation, _ = simulation.advance(federation, epochs - done)
         done = epochs
-        flat = jax.device_get(simulation.unpadded(federation).clients.agent.network)
+        flat = jax.device_get(simulation.unpadded(federation).clients[0].agent.network)
         yield epochs, jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), flat)
 
 

@@ -73,6 +73,10 @@ class Agent(eqx.Module):
           broadcast: Same structure as `share` gives. It is read-only.
         """
 
+    def parameters(self, state: Any) -> Payload:
+        """What a run keeps of a client in the end: what it shares, or would share if it shared parameters."""
+        return self.share(state)
+
     def settle(self, state: Any, key: PRNGKeyArray) -> Any:
         """A fresh learner as a client begins with it: what is never common to clients is drawn from its own key."""
         del key

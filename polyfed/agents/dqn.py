@@ -23,7 +23,7 @@ from polyfed.agents.target import HardUpdate, TargetUpdate
 from polyfed.agents.worst_case import WorstCase
 from polyfed.checks import in_range, one_of, whole_in_range
 from polyfed.environments import Box, Discrete, Environment, World
-from polyfed.types import Metrics, Nested, Payload, Trajectory
+from polyfed.types import ActionValues, Metrics, Nested, Payload, Trajectory
 
 LOSSES = {"mse": lambda error: error**2, "huber": lambda error: optax.huber_loss(error)}
 PARTS = ("online", "target", "worst_case")  # that may be shared
@@ -147,6 +147,24 @@ class DQN(Agent):
     def policy(self, state: DQNState, observation: Float[Array, "N D"]) -> Int[Array, " N"]:
         """The action of highest value."""
         return jnp.argmax(self._values(state.online, observation, self._vector(state)), axis=-1).astype(jnp.int32)
+
+    def predict(self, state: DQNState, observation: Float[Array, "M D"], params: Any = None) -> ActionValues:
+        """The online network's action values, seen through the embedding."""
+        online = state.online if params is None else params
+        return ActionValues(self._values(online, observation, self._vector(state)))
+
+    def student(self, state: DQNState) -> tuple[Any, Any]:
+        """The online network and its optimizer; target, worst case and embedding imitate nobody."""
+        return state.online, state.optimizer
+
+    def taught(self, state: DQNState, params: Any, moments: Any) -> DQNState:
+        """The learner with another online network."""
+        return dataclasses.replace(state, online=params, optimizer=moments)
+
+    def student_optimizer(self, state: DQNState) -> optax.GradientTransformation:
+        """Adam, behind the clipping of gradients if there is one."""
+        del state
+        return self._optimizer()
 
     def learn(self, state: DQNState, trajectory: Trajectory, key: PRNGKeyArray) -> tuple[DQNState, Metrics]:
         """Store the trajectory, then take `updates_per_step` gradient steps."""

@@ -5,6 +5,7 @@ A rule added to `RULES`, or a server optimizer to `SERVER_OPTIMIZERS`, is put th
 
 from polyfed.aggregation.alignment import AlignedMean
 from polyfed.aggregation.barycenter import WassersteinBarycenter, fuse_rows
+from polyfed.aggregation.consensus import Consensus
 from polyfed.aggregation.entropic import entropic_barycenter_1d
 from polyfed.aggregation.geometric import geometric_mean
 from polyfed.aggregation.host import fuse_layer_on_host
@@ -30,6 +31,10 @@ RULES: tuple[AggregationRule, ...] = (
     Switch(WassersteinBarycenter(), WeightedMean(), at_round=1),
     NestedMean(),
     AlignedMean(),
+    Consensus(),
+    Consensus("median"),
+    Consensus("trimmed_mean"),
+    Consensus("log_mean"),
 )
 
 SERVER_OPTIMIZERS: tuple[ServerOptimizer, ...] = (ServerSGD(), ServerMomentum(), ServerAdam(), ServerYogi())
@@ -39,6 +44,7 @@ __all__ = [
     "SERVER_OPTIMIZERS",
     "AggregationRule",
     "AlignedMean",
+    "Consensus",
     "LocalOnly",
     "NestedMean",
     "ServerAdam",

@@ -19,6 +19,7 @@ class AggregationRule(eqx.Module):
     - `personal`: every client gets its own result, leaves `[C, ...]`; otherwise all get one, leaves `[...]`.
     - `exchanges`: clients send messages at all; a rule that does not is a baseline without a federation.
     - `nested`: it can merge `Nested` messages, of networks of different widths.
+    - `predictive`: it merges predictions on public states, and nothing else.
 
     Contract (see `polyfed.testing.check_rule`): the order of clients does not matter, absent clients (weight 0) are as
     if they had never been there whatever their payload holds, equal payloads come back unchanged, and when nobody came
@@ -43,6 +44,11 @@ class AggregationRule(eqx.Module):
     @property
     def nested(self) -> bool:
         """Whether it can merge networks of different widths."""
+        return False
+
+    @property
+    def predictive(self) -> bool:
+        """Whether it merges predictions on public states, rather than parameters."""
         return False
 
     def check(self) -> None:

@@ -95,30 +95,49 @@ def play_episode(
     num_envs, length = jax.tree.leaves(params)[0].shape[0], environment.max_steps
     k_reset, k_steps = jax.random.split(key)
     state, observation = jax.vmap(environment.reset)(jax.random.split(k_reset, num_envs), params)
+    keys = jax.random.split(k_steps, (length, num_envs + 1))  # environments, acting; at once, for a draw is dear
+
+    def running(carry: tuple[Any, ...]) -> Array:
+        time, (terminated, truncated), *_ = carry
+        return jnp.any(~(terminated | truncated)) & (time < length)
 
     def step(carry: tuple[Any, ...]) -> tuple[Any, ...]:
-        state, observation, alive, time, lived = carry
-        keys = jax.random.split(jax.random.fold_in(k_steps, time), num_envs + 1)
-        action = act(observation, keys[-1])
-        state, given = jax.vmap(environment.step)(keys[:-1], state, action, params)
-        now = Trajectory(observation, action, given.reward, given.observation, given.terminated, given.truncated)
-        mask = lambda x: jnp.where(alive.reshape(-1, *(1,) * (x.ndim - 1)), x, jnp.zeros_like(x))  # noqa: E731
-        lived = jax.tree.map(lambda xs, x: xs.at[time].set(mask(x)), lived, now)
-        return state, given.observation, alive & ~(given.terminated | given.truncated), time + 1, lived
+        time, ends, steps, state, observation, (seen, actions, rewards) = carry
+        alive, now = ~(ends[0] | ends[1]), keys[time]
+        action = act(observation, now[-1])
+        state, given = jax.vmap(environment.step)(now[:-1], state, action, params)
+        ends = tuple(e | (alive & x) for e, x in zip(ends, (given.terminated, given.truncated), strict=True))
+        rewards, actions = rewards.at[time].set(given.reward), actions.at[time].set(action)
+        lived = seen.at[time + 1].set(given.observation), actions, rewards
+        return time + 1, ends, steps + alive, state, given.observation, lived
 
-    def blank() -> Trajectory:
-        action = jax.eval_shape(act, observation, k_reset)
-        keys = jax.random.split(k_reset, num_envs)
-        given = jax.eval_shape(jax.vmap(environment.step), keys, state, action, params)[1]
-        shapes = Trajectory(observation, action, given.reward, given.observation, given.terminated, given.truncated)
-        return jax.tree.map(lambda x: jnp.zeros((length, *x.shape), x.dtype), shapes)
+    action = jax.eval_shape(act, observation, k_reset)
+    blank = lambda n, x: jnp.zeros((n, *x.shape), x.dtype)  # noqa: E731
+    seen = blank(length + 1, observation).at[0].set(observation)
+    lived = seen, blank(length, action), jnp.zeros((length, num_envs), jnp.float32)
+    none = jnp.zeros(num_envs, bool)
+    carry = jnp.zeros((), jnp.int32), (none, none), jnp.zeros(num_envs, jnp.int32), state, observation, lived
+    _, ends, steps, _, _, lived = jax.lax.while_loop(running, step, carry)
+    trajectory = _padded(lived, ends, steps)
+    return trajectory, jnp.sum(trajectory.reward, axis=0), steps
 
-    carry = state, observation, jnp.ones(num_envs, bool), jnp.zeros((), jnp.int32), blank()
-    lived = jax.lax.while_loop(lambda carry: jnp.any(carry[2]) & (carry[3] < length), step, carry)[-1]
-    over = lived.terminated | lived.truncated
-    ended = jnp.any(over, axis=0)
-    steps = jnp.where(ended, jnp.argmax(over, axis=0) + 1, length)
-    return lived, jnp.sum(lived.reward, axis=0), steps
+
+def _padded(lived: tuple[Array, Array, Array], ends: tuple[Array, Array], steps: Array) -> Trajectory:
+    """A trajectory with zeros after an episode's end.
+
+    Args:
+      lived: Observations `[T + 1, E, ...]`, actions and rewards `[T, E, ...]`, anything after an end.
+      ends: How each episode ended, `(terminated [E], truncated [E])`.
+      steps: `[E]`, how many there were.
+    """
+    seen, action, reward = lived
+    time = jnp.arange(reward.shape[0], dtype=jnp.int32)[:, None]
+
+    def kept(x: Array) -> Array:
+        return jnp.where((time < steps).reshape(*reward.shape, *(1,) * (x.ndim - 2)), x, jnp.zeros_like(x))
+
+    terminated, truncated = ((time == steps - 1) & end for end in ends)
+    return Trajectory(kept(seen[:-1]), kept(action), kept(reward), kept(seen[1:]), terminated, truncated)
 
 
 def evaluate_policy(

@@ -14,6 +14,7 @@ from polyfed.checks import in_range, one_of
 from polyfed.environments import Body, Environment
 from polyfed.errors import DamagedError, MissingExtraError
 from polyfed.evaluation.trace import trace_episode
+from polyfed.experiment import Experiment
 from polyfed.recipes import arms
 from polyfed.runs import store
 from polyfed.runs.checkpoint import from_arrays, read_arrays
@@ -62,7 +63,7 @@ def film(
     name = (
         "global" if policy == "global" and not simulation.personal else f"client-{0 if experiment.pooled else client}"
     )
-    agent, state = _learned(run / "arms" / arm, simulation, f"seed-{seed}/{name}")
+    agent, state = _learned(run / "arms" / arm, simulation.experiment, client, f"seed-{seed}/{name}")
     params = jax.tree.map(lambda x: x[client], fleet(experiment, seed))
     act = lambda observation: agent.policy(state, observation)  # noqa: E731
     states, total, steps = trace_episode(experiment.environment, act, params, jax.random.key(start))
@@ -95,10 +96,10 @@ def _frames(environment: Environment, params: Any, states: Any) -> list[np.ndarr
     return render(environment, params, states)
 
 
-def _learned(path: Path, simulation: Simulation, name: str) -> tuple[Any, Any]:
-    """The learner and its state with recorded weights; raises `DamagedError` if the file was edited."""
-    agent = jax.tree.map(lambda x: x[0], simulation.homes.parts.agent)
-    state = agent.init(jax.random.key(0), simulation.experiment.environment, 1)
+def _learned(path: Path, experiment: Experiment, client: int, name: str) -> tuple[Any, Any]:
+    """A client's learner and its state with recorded weights; raises `DamagedError` if the file was edited."""
+    agent = experiment.learner_of(0 if experiment.pooled else client)
+    state = agent.init(jax.random.key(0), experiment.environment, 1)
     file = path / "weights" / f"{name}.safetensors"
     arrays = read_arrays(file, weights_checksum(path, name))
     if not arrays:

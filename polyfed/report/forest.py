@@ -12,6 +12,7 @@ from polyfed.report import figures, wording
 from polyfed.report.arms import LOCAL_ONLY, Entry, environment_label
 from polyfed.report.figures import INK, MUTED, PANEL, Drawing, Style
 from polyfed.report.heatmap import thin
+from polyfed.report.measure import Measure
 from polyfed.report.verdict import average_difference, gains, worst_case_difference
 
 ROW = 15  # px between two arms of one client
@@ -46,27 +47,51 @@ def gain_over_learning_alone(of: Sequence[Entry], styles: Sequence[Style], name:
     ]
     rows.append(("average over clients", [average_difference(entry, alone) for entry, _, alone in pairs]))
     rows.append(("worst client", [worst_case_difference(entry, alone) for entry, _, alone in pairs]))
+    arms = [(wording.clean(entry.arm.name), style) for entry, style, _ in pairs]
+    title, axis = f"Gain over learning alone: {first.run.name}", f"{first.measure.difference_axis} over learning alone"
+    return differences(rows, arms, first.measure, name=name, title=title, axis=axis)
+
+
+def differences(
+    rows: Sequence[tuple[str, Sequence[Estimate]]],
+    arms: Sequence[tuple[str, Style]],
+    measure: Measure,
+    *,
+    name: str,
+    title: str,
+    axis: str,
+) -> Drawing:
+    """Points with intervals around a line at zero: under every row's label one point per arm.
+
+    Args:
+      rows: Labels and their estimates, one per arm.
+      arms: Labels and styles.
+      measure: How numbers are said.
+      name: File name without ending.
+      title: What a screen reader says first.
+      axis: What the numbers are.
+    """
     points, names, y = [], [], 0.0
     for label, estimates in rows:
         names.append((y, label))
-        for (_, style, _), estimate in zip(pairs, estimates, strict=True):
+        for (_, style), estimate in zip(arms, estimates, strict=True):
             y += ROW
             points.append(_Point(y, estimate, style))
         y += 1.6 * ROW
-    labels = [wording.clean(entry.arm.name) for entry, _, _ in pairs]
+    labels = [label for label, _ in arms]
     with figures.canvas(y + 58 + figures.legend_height(labels)) as figure:
         axes = _rows(figure, points, y)
         axes.axvline(0, color=INK, linewidth=1)
         for place, text in names:
             _row_label(axes, place, text)
-        axes.set_xlabel(f"{first.measure.difference_axis} over learning alone")
-        figures.legend(figure, [_key(axes, style) for _, style, _ in pairs], labels)
-        described = "; ".join(f"{row}: {_list(first, labels, estimates)}" for row, estimates in rows)
-        return figures.finish(figure, name, f"Gain over learning alone: {first.run.name}", described + ".")
+        axes.set_xlabel(axis)
+        figures.legend(figure, [_key(axes, style) for _, style in arms], labels)
+        described = "; ".join(f"{row}: {_list(measure, labels, estimates)}" for row, estimates in rows)
+        return figures.finish(figure, name, title, described + ".")
 
 
-def _list(entry: Entry, labels: Sequence[str], estimates: Sequence[Estimate]) -> str:
-    return ", ".join(f"{a} {entry.measure.difference(e)}" for a, e in zip(labels, estimates, strict=True))
+def _list(measure: Measure, labels: Sequence[str], estimates: Sequence[Estimate]) -> str:
+    return ", ".join(f"{a} {measure.difference(e)}" for a, e in zip(labels, estimates, strict=True))
 
 
 def average_and_worst(of: Sequence[Entry], styles: Sequence[Style]) -> Drawing:

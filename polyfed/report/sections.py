@@ -9,6 +9,7 @@ import numpy as np
 from polyfed.report import forest, heatmap, tables
 from polyfed.report.blocks import Section, Story, beside, gallery, heading, lead
 from polyfed.report.fusion import fusion_section
+from polyfed.report.improvement import improvement_section
 from polyfed.report.learning import curves_section
 from polyfed.report.measure import RETURN
 from polyfed.report.opening import verdict_section
@@ -16,6 +17,7 @@ from polyfed.report.robustness import robustness_section
 from polyfed.report.split import split_section
 from polyfed.report.tables import escape
 from polyfed.report.targets import target_section
+from polyfed.report.welfare import welfare_section
 
 
 def summary_section(story: Story) -> Section:
@@ -167,6 +169,8 @@ SECTIONS: tuple[Callable[[Story], Section | None], ...] = (
     summary_section,
     target_section,
     curves_section,
+    welfare_section,
+    improvement_section,
     robustness_section,
     split_section,
     matrix_section,

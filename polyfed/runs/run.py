@@ -85,7 +85,7 @@ def go_on(folder: Path, watch: Watch, checkpoint_seconds: float = 10.0, force: b
             "go back to those versions, or go on all the same with --force."
         )
     experiment, seeds = store.read_experiment(record)
-    if record.get("data", "") != experiment.environment.fingerprint() and not force:
+    if record.get("data", "") != experiment.fingerprint() and not force:
         raise ResumeMismatchError(
             f"{folder} was started with other samples than its data set now holds, so the result would not be that of "
             "one run: put the files back, or go on all the same with --force."
@@ -143,13 +143,19 @@ def blocks(done: int, num_rounds: int, every: int) -> Iterable[int]:
 
 def _finish(path: Path, simulation: Simulation, federation: Any) -> None:
     """Write the final weights per seed, then mark the arm as complete."""
-    clients, checksums = simulation.plan.num_clients, {}
-    shares = jax.vmap(simulation.homes.parts.agent.share)(federation.clients.agent)
+    checksums: dict[str, str] = {}
+    clients = simulation.unpadded(federation).clients
+    kept = [jax.vmap(parts.agent.parameters) for parts in simulation.homes.parts]
+    shares = [keep(client.agent) for keep, client in zip(kept, clients, strict=True)]
     for s, seed in enumerate(simulation.seeds):
         folder = path / "weights" / f"seed-{seed}"
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        models = {f"client-{c}": _nth(shares, s * clients + c) for c in range(clients)}
+        models = {
+            f"client-{group.first + c}": _nth(share, s * group.num_clients + c)
+            for group, share in zip(simulation.plan.shares, shares, strict=True)
+            for c in range(group.num_clients)
+        }
         if not simulation.personal:
             models["global"] = _nth(federation.server.broadcast, s)
         for name, model in models.items():

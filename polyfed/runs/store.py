@@ -44,7 +44,7 @@ def create(root: Path, experiment: Experiment, seeds: tuple[int, ...], command: 
         "seeds": list(seeds),
         "command": command,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "data": experiment.environment.fingerprint(),
+        "data": experiment.fingerprint(),
         "versions": versions(),
         "machine": machine(),
     }
@@ -266,7 +266,6 @@ def title(experiment: Experiment) -> str:
 def _load_arm(path: Path, arm: Experiment, seeds: tuple[int, ...]) -> ArmResult:
     simulation = Simulation(arm, seeds)
     metrics, rounds, returns = _read_logs(path)
-    traffic = simulation.traffic
     done = read_done(path) if is_done(path) else {}
     for name, checksum in done.get("logs", {}).items():
         _check_log(path / name, checksum)
@@ -275,8 +274,8 @@ def _load_arm(path: Path, arm: Experiment, seeds: tuple[int, ...]) -> ArmResult:
         baseline=arm.method in BASELINES,
         personal=simulation.personal,
         rounds=rounds,
-        steps=rounds * arm.local_steps * arm.num_envs,
-        bytes=rounds * arm.num_clients * (traffic.up + traffic.down),
+        steps=_up_to(rounds, metrics["steps"].mean(axis=2)) if metrics else rounds * 0,
+        bytes=_up_to(rounds, (metrics["bytes_up"] + metrics["bytes_down"]).sum(axis=2)) if metrics else rounds * 0,
         policies=simulation.policy_names,
         environments=simulation.environment_names,
         returns=returns,
@@ -285,3 +284,8 @@ def _load_arm(path: Path, arm: Experiment, seeds: tuple[int, ...]) -> ArmResult:
         seconds=float(done.get("seconds", 0.0)),
         compile_seconds=float(done.get("compile_seconds", 0.0)),
     )
+
+
+def _up_to(rounds: np.ndarray, each: np.ndarray) -> np.ndarray:
+    """Totals after `rounds` of what each round added, `[R, S]`, as the mean over seeds."""
+    return np.round(np.concatenate([[0], np.cumsum(each.mean(axis=1))]))[rounds].astype(np.int64)

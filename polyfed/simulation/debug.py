@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -51,31 +52,35 @@ def debug_rounds(simulation: Simulation, num_rounds: int) -> Iterator[str]:
       StageError: A stage raised or gave a number that is not finite.
     """
     plan, homes, parts = simulation.plan, simulation.homes, simulation.parts
-    federation = simulation.init()
-    clients = [_nth(federation.clients, i) for i in range(plan.num_clients)]
+    federation = simulation.unpadded(simulation.init())
+    members = [(group, i) for group, share in enumerate(plan.shares) for i in range(share.num_clients)]
+    clients = [_nth(federation.clients[group], i) for group, i in members]
     server = _nth(federation.server, 0)
-    for round_ in range(1, num_rounds + 1):
-        payloads = []
-        for i, client in enumerate(clients):
-            where = f"round {round_}, client-{i}"
+    for round_, exchange in itertools.product(range(1, num_rounds + 1), range(plan.exchanges)):
+        payloads, when = [], f"round {round_}" + (f", exchange {exchange}" if exchange else "")
+        for c, (group, i) in enumerate(members):
+            where = f"{when}, client-{c}"
             with jax.disable_jit():
-                own, params, key = home(homes, plan, jnp.int32(i), jnp.int32(round_))
-                broadcast = _nth(server.broadcast, i) if parts.rule.personal else server.broadcast
-                clients[i], payload, metrics = client_round(
+                own, params, key = home(homes, plan, group, jnp.int32(i), jnp.int32(round_))
+                broadcast = _nth(server.broadcast, c) if parts.rule.personal else server.broadcast
+                clients[c], payload, metrics = client_round(
                     own,
-                    client,
+                    clients[c],
                     broadcast,
                     (params, key),
-                    local_steps=plan.local_steps,
-                    newborn=None if plan.common_start else jnp.bool_(round_ == 1),
+                    local_steps=plan.shares[group].local_steps,
+                    newborn=None if plan.common_start else jnp.bool_(round_ == 1 and not exchange),
+                    learns=None if plan.exchanges == 1 else jnp.bool_(not exchange),
                     run_stage=watched(where),
                 )
             payloads.append(payload)
             yield f"{where}: " + ", ".join(f"{name} {float(value):.4g}" for name, value in metrics.items())
         update = Update(jax.tree.map(lambda *x: jnp.stack(x), *payloads), homes.weights)
-        where = f"round {round_}, server"
+        where = f"{when}, server"
         with jax.disable_jit():
             key = server_key(homes.keys[0], jnp.int32(round_))
+            if plan.exchanges > 1:
+                key = jax.random.fold_in(key, exchange)
             server, metrics = server_round(parts, server, update, key, run_stage=watched(where))
         yield f"{where}: " + ", ".join(f"{n} {np.asarray(v).round(4).tolist()}" for n, v in metrics.items())
 

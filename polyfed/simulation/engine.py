@@ -1,8 +1,9 @@
-"""Many rounds as one compiled program: every seed and client at once, spread over all devices.
+"""Many rounds as one compiled program: every seed, group and client at once, spread over all devices.
 
-The clients of all seeds lie on one axis, cut into one piece per device. On a CPU a device takes its clients one after
-another, so that a client's weights stay in its core's cache, and a client's numbers do not depend on how many devices
-there are; an accelerator takes them side by side. What clients share is gathered in a fixed order, and every device
+Clients that are made alike are a group. A group's clients of all seeds lie on one axis, cut into one piece per device.
+On a CPU a device takes its clients one after another, so that a client's weights stay in its core's cache, and a
+client's numbers do not depend on how many devices there are; an accelerator takes them side by side. Groups follow each
+other on a device and meet where clients meet: what they share is gathered in the order of the clients, and every device
 computes the server's half of the round.
 """
 
@@ -10,50 +11,59 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from polyfed.environments.world import Params
-from polyfed.simulation.round import Client, ClientParts, Server, ServerParts, client_round, server_round
+from polyfed.simulation.round import (
+    Client,
+    ClientParts,
+    Server,
+    ServerParts,
+    client_round,
+    server_round,
+)
 from polyfed.types import Metrics, Update
 
 AXIS = "clients"
 
 
 class Federation(eqx.Module):
-    """All that changes while a federation trains. `N` clients of all `S` seeds lie seed after seed, padded to a whole
-    number per device."""
+    """All that changes while a federation trains. The `N` clients of a group and of all `S` seeds lie seed after seed,
+    padded to a whole number per device."""
 
-    clients: Client  # leaves [N, ...]
+    clients: tuple[Client, ...]  # one per group, leaves [N, ...]
     server: Server  # leaves [S, ...]
     round: Int[Array, ""]  # rounds done
 
 
 class Homes(eqx.Module):
-    """What stays at the clients: parts, worlds and seeds. Numbers are arrays, the agent's `[C]`."""
+    """What stays at the clients: parts, worlds and seeds. Numbers are arrays, those of a group's agent one per client
+    of the group."""
 
-    parts: ClientParts
+    parts: tuple[ClientParts, ...]  # one per group
     params: Params  # leaves [S, C, E, ...], or [1, C, E, ...] where all seeds have the same worlds
     weights: Float[Array, " C"]  # what each client counts in a merge
     keys: PRNGKeyArray  # [S]
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """What fixes the compiled program besides the shapes of its arguments."""
+class Share:
+    """Where the clients of a group lie: their places on its axis, and on which device."""
 
-    num_seeds: int
+    first: int  # the group's first client among all
     num_clients: int
+    num_seeds: int
+    num_devices: int
+    turn: int  # the device that holds the group's first clients, so that small groups do not all crowd one device
     local_steps: int
-    devices: tuple[Any, ...]
-    side_by_side: bool  # clients of a device in one vmap, rather than one after another
-    common_start: bool = True  # all clients of a seed begin with the same parameters
 
     @property
     def total(self) -> int:
@@ -62,45 +72,95 @@ class Plan:
 
     @property
     def per_device(self) -> int:
-        """Clients of one device, the last device's padding included."""
-        return -(-self.total // len(self.devices))
+        """Clients of one device, the padding included."""
+        return -(-self.total // self.num_devices)
+
+    def seed_and_client(self, place: Int[Array, ""]) -> tuple[Array, Array]:
+        """Which seed and which client of the group lie at a place; padding repeats the first ones."""
+        place = place % self.total
+        return place // self.num_clients, place % self.num_clients
+
+    @property
+    def order(self) -> np.ndarray:
+        """`[num_devices * per_device]`: the places as they lie on device after device; from `total` on: padding."""
+        devices = (np.arange(self.num_devices) + self.turn) % self.num_devices
+        return (devices[:, None] * self.per_device + np.arange(self.per_device)).ravel()
+
+    @property
+    def where(self) -> np.ndarray:
+        """`[total]`: where in `order` each place lies."""
+        return np.argsort(self.order)[: self.total]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What fixes the compiled program besides the shapes of its arguments."""
+
+    num_seeds: int
+    groups: tuple[tuple[int, int], ...]  # clients, and local steps per round, of each group
+    devices: tuple[Any, ...]
+    side_by_side: bool  # clients of a device in one vmap, rather than one after another
+    common_start: bool = True  # all clients of a seed begin with the same parameters
+    exchanges: int = 1  # times that messages go up and down in a round
+
+    @property
+    def num_clients(self) -> int:
+        """Clients of one seed."""
+        return sum(num for num, _ in self.groups)
+
+    @property
+    def shares(self) -> tuple[Share, ...]:
+        """Where the clients of each group lie."""
+        firsts = np.cumsum([0, *(num for num, _ in self.groups)])
+        sizes = self.num_seeds, len(self.devices)
+        return tuple(
+            Share(int(first), num, *sizes, turn=index % len(self.devices), local_steps=steps)
+            for index, (first, (num, steps)) in enumerate(zip(firsts, self.groups, strict=False))
+        )
 
     @property
     def mesh(self) -> Mesh:
         """The devices in a row."""
         return Mesh(list(self.devices), (AXIS,))
 
-    def seed_and_client(self, index: Int[Array, ""]) -> tuple[Array, Array]:
-        """Which seed and which client lie at a place of the common axis; padding repeats the first ones."""
-        index = index % self.total
-        return index // self.num_clients, index % self.num_clients
-
 
 def plan(
-    num_seeds: int, num_clients: int, local_steps: int, devices: list[Any] | None = None, *, common_start: bool = True
+    num_seeds: int,
+    groups: Sequence[tuple[int, int]],
+    devices: list[Any] | None = None,
+    *,
+    common_start: bool = True,
+    exchanges: int = 1,
 ) -> Plan:
-    """A plan over all devices that JAX sees, or over the given ones."""
-    devices = (jax.devices() if devices is None else devices)[: num_seeds * num_clients]
+    """A plan over all devices that JAX sees, or over the given ones; `groups` are `(clients, local steps)`."""
+    total = num_seeds * sum(num for num, _ in groups)
+    devices = (jax.devices() if devices is None else devices)[:total]
     side_by_side = devices[0].platform != "cpu"
-    return Plan(num_seeds, num_clients, local_steps, tuple(devices), side_by_side, common_start)
+    return Plan(num_seeds, tuple(groups), tuple(devices), side_by_side, common_start, exchanges)
 
 
 def _take(tree: Any, *index: Array) -> Any:
     return jax.tree.map(lambda x: x[index], tree)
 
 
-def _each(plan: Plan, function: Callable[[Array, Any], tuple[Any, Any]], items: Any) -> tuple[Any, Any]:
-    """`function(place, item) -> (item, output)` for this device's clients; items leaves `[n, ...]`."""
-    first = jax.lax.axis_index(AXIS) * plan.per_device
-    places = first + jnp.arange(plan.per_device, dtype=jnp.int32)
+def _each(plan: Plan, share: Share, function: Callable[[Array, Any], tuple[Any, Any]], items: Any) -> tuple[Any, Any]:
+    """`function(place, item) -> (item, output)` for this device's clients of a group; items leaves `[n, ...]`."""
+    first = (jax.lax.axis_index(AXIS) + share.turn) % share.num_devices * share.per_device
     if plan.side_by_side:
-        return jax.vmap(function)(places, items)
+        return jax.vmap(function)(first + jnp.arange(share.per_device, dtype=jnp.int32), items)
+    spare = len(plan.groups) > 1 and share.total < share.num_devices * share.per_device
 
     def one(items: Any, i: Array) -> tuple[Any, Any]:
-        item, output = function(first + i, _take(items, i))
+        item = _take(items, i)
+        if not spare:
+            item, output = function(first + i, item)
+        else:  # nobody waits for a device that would only fill up
+            empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, first, item)[1])
+            run = lambda item: function(first + i, item)  # noqa: E731
+            item, output = jax.lax.cond(first + i < share.total, run, lambda item: (item, empty), item)
         return jax.tree.map(lambda xs, x: xs.at[i].set(x), items, item), output
 
-    return jax.lax.scan(one, items, jnp.arange(plan.per_device, dtype=jnp.int32))
+    return jax.lax.scan(one, items, jnp.arange(share.per_device, dtype=jnp.int32))
 
 
 def _each_seed(plan: Plan, function: Callable[[Any], Any], items: Any) -> Any:
@@ -113,14 +173,28 @@ def _each_seed(plan: Plan, function: Callable[[Any], Any], items: Any) -> Any:
     return jax.tree.map(lambda x: jax.lax.all_gather(x, AXIS, tiled=True)[: plan.num_seeds], done)
 
 
-def _gather(plan: Plan, tree: Any) -> Any:
-    """From this device's `[n, ...]` to everybody's `[S, C, ...]`, in the order of the clients."""
+def _gather(share: Share, tree: Any) -> Any:
+    """From this device's `[n, ...]` of a group to everybody's `[S, clients, ...]`, in the order of the clients."""
 
     def gather(x: Array) -> Array:
-        x = jax.lax.all_gather(x, AXIS, tiled=True)[: plan.total]
-        return x.reshape(plan.num_seeds, plan.num_clients, *x.shape[1:])
+        x = jax.lax.all_gather(x, AXIS, tiled=True)
+        x = x[: share.total] if share.turn == 0 else x[share.where]
+        return x.reshape(share.num_seeds, share.num_clients, *x.shape[1:])
 
     return jax.tree.map(gather, tree)
+
+
+def _together(groups: Sequence[Any]) -> Any:
+    """Trees of one structure, leaves `[S, clients, ...]`, as one with leaves `[S, C, ...]`."""
+    return groups[0] if len(groups) == 1 else jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *groups)
+
+
+def _metrics_together(groups: Sequence[Metrics]) -> Metrics:
+    """As `_together`; NaN at the clients whose learner has no such figure."""
+    names = dict.fromkeys(name for metrics in groups for name in metrics)
+    blank = [jnp.full(next(iter(metrics.values())).shape, jnp.nan) if metrics else None for metrics in groups]
+    full = [{name: metrics.get(name, none) for name in names} for metrics, none in zip(groups, blank, strict=True)]
+    return _together(full)
 
 
 def _on_devices(plan: Plan, function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
@@ -131,10 +205,11 @@ SPREAD, EVERYWHERE = PartitionSpec(AXIS), PartitionSpec()
 FEDERATION = Federation(clients=SPREAD, server=EVERYWHERE, round=EVERYWHERE)  # type: ignore[arg-type]
 
 
-def home(homes: Homes, plan: Plan, place: Array, round_: Array) -> tuple[ClientParts, Params, PRNGKeyArray]:
+def home(homes: Homes, plan: Plan, group: int, place: Array, round_: Array) -> tuple[ClientParts, Params, PRNGKeyArray]:
     """One client's own parts, worlds and key of a round; the same seed and client give the same key everywhere."""
-    seed, client = plan.seed_and_client(place)
-    parts = dataclasses.replace(homes.parts, agent=_take(homes.parts.agent, client))
+    seed, nth = plan.shares[group].seed_and_client(place)
+    parts, client = homes.parts[group], plan.shares[group].first + nth
+    parts = dataclasses.replace(parts, agent=_take(parts.agent, nth))
     key = jax.random.fold_in(jax.random.fold_in(homes.keys[seed], round_), client)
     return parts, _take(_of_seed(homes.params, seed), client), key
 
@@ -151,34 +226,37 @@ def server_key(key: PRNGKeyArray, round_: Array) -> PRNGKeyArray:
 
 def _first_agent(homes: Homes) -> tuple[Any, int]:
     """The learner of the global model and its number of environments, with the first client's hyper-parameters."""
-    return _take(homes.parts.agent, jnp.zeros((), jnp.int32)).whole(), jax.tree.leaves(homes.params)[0].shape[2]
+    return _take(homes.parts[0].agent, jnp.zeros((), jnp.int32)).whole(), jax.tree.leaves(homes.params)[0].shape[2]
 
 
 @functools.partial(jax.jit, static_argnames="plan")
-def init_clients(homes: Homes, plan: Plan) -> tuple[Client, Any]:
+def init_clients(homes: Homes, plan: Plan) -> tuple[tuple[Client, ...], Any]:
     """Every client before its first round, and the payload `[S, ...]` from which all clients of a seed start.
 
     Whatever of a client survives its first broadcast, such as a target network, is of that payload too.
     """
     zero = jnp.zeros((), jnp.int32)
 
-    def one_client(place: Array, _: Any) -> tuple[Any, Client]:
-        parts, params, key = home(homes, plan, place, zero)
-        seed, client = plan.seed_and_client(place)
+    def one_client(group: int, place: Array, _: Any) -> tuple[Any, Client]:
+        parts, params, key = home(homes, plan, group, place, zero)
+        seed, nth = plan.shares[group].seed_and_client(place)
         num_envs = jax.tree.leaves(params)[0].shape[0]
         k_agent = server_key(homes.keys[seed], zero)  # the same for all
         if not plan.common_start:
-            k_agent = jax.random.fold_in(k_agent, client)
+            k_agent = jax.random.fold_in(k_agent, plan.shares[group].first + nth)
         agent = parts.agent.init(k_agent, parts.environment, num_envs)
         agent = parts.agent.settle(agent, server_key(key, zero))
         return (), Client(agent, parts.environment.start(key, params))
 
     def one_payload(key: PRNGKeyArray) -> Any:
         agent, num_envs = _first_agent(homes)
-        return agent.share(agent.init(server_key(key, zero), homes.parts.environment, num_envs))
+        return agent.share(agent.init(server_key(key, zero), homes.parts[0].environment, num_envs))
 
-    clients = _on_devices(plan, lambda: _each(plan, one_client, ())[1], (), SPREAD)()
-    return clients, jax.vmap(one_payload)(homes.keys)
+    def all_groups() -> tuple[Client, ...]:
+        begin = [functools.partial(one_client, group) for group in range(len(plan.groups))]
+        return tuple(_each(plan, share, one, ())[1] for share, one in zip(plan.shares, begin, strict=True))
+
+    return _on_devices(plan, all_groups, (), SPREAD)(), jax.vmap(one_payload)(homes.keys)
 
 
 @functools.partial(jax.jit, static_argnames="plan")
@@ -191,32 +269,79 @@ def init_server(parts: ServerParts, payload: Any, plan: Plan) -> Server:
         transforms = tuple(t.init(payload, plan.num_clients) for t in parts.transforms)
         return Server(broadcast, parts.rule.init(payload), transforms, parts.optimizer.init(broadcast))
 
-    return jax.vmap(one)(payload)
+    return jax.vmap(one, axis_size=plan.num_seeds)(payload)
 
 
-def _round(homes: Homes, parts: ServerParts, plan: Plan, federation: Federation) -> tuple[Federation, Metrics]:
-    """One round on one device: its own clients, everybody's server."""
-    now = federation.round + 1
+def clients_half(
+    homes: Homes, personal: bool, plan: Plan, federation: Federation, exchange: Array
+) -> tuple[tuple[Client, ...], Any, Metrics]:
+    """The clients' half of an exchange on one device: its own clients, what all share `[S, C, ...]`, their metrics.
 
-    def one_client(place: Array, client: Client) -> tuple[Client, Any]:
-        own, params, key = home(homes, plan, place, now)
-        seed, index = plan.seed_and_client(place)
-        broadcast = _take(federation.server.broadcast, *((seed, index) if parts.rule.personal else (seed,)))
-        newborn = None if plan.common_start else now == 1
+    Clients learn at home before the first exchange of a round, number 0; later their metrics are 0.
+    """
+    now, first = federation.round + 1, exchange == 0
+
+    def one_client(group: int, place: Array, client: Client) -> tuple[Client, Any]:
+        own, params, key = home(homes, plan, group, place, now)
+        share = plan.shares[group]
+        seed, nth = share.seed_and_client(place)
+        broadcast = _take(federation.server.broadcast, *((seed, share.first + nth) if personal else (seed,)))
         client, payload, metrics = client_round(
-            own, client, broadcast, (params, key), local_steps=plan.local_steps, newborn=newborn
+            own,
+            client,
+            broadcast,
+            (params, key),
+            local_steps=share.local_steps,
+            newborn=None if plan.common_start else first & (now == 1),
+            learns=None if plan.exchanges == 1 else first,
         )
         return client, (payload, metrics)
 
-    clients, shared = _each(plan, one_client, federation.clients)
-    payload, client_metrics = _gather(plan, shared)
+    clients, payloads, metrics = [], [], []
+    for group, (share, members) in enumerate(zip(plan.shares, federation.clients, strict=True)):
+        members, shared = _each(plan, share, functools.partial(one_client, group), members)
+        payload, figures = _gather(share, shared)
+        clients.append(members)
+        payloads.append(payload)
+        metrics.append(figures)
+    return tuple(clients), _together(payloads), _metrics_together(metrics)
+
+
+def servers_half(
+    homes: Homes, parts: ServerParts, plan: Plan, federation: Federation, payload: Any, exchange: Array
+) -> tuple[Server, Metrics]:
+    """The server's half of a round, of all seeds; payload leaves `[S, C, ...]`, `exchange` counts from 0."""
+    now = federation.round + 1
 
     def one_server(seed: tuple[Server, Any, PRNGKeyArray]) -> tuple[Server, Metrics]:
         server, payload, key = seed
-        return server_round(parts, server, Update(payload, homes.weights), server_key(key, now))
+        key = server_key(key, now)
+        if plan.exchanges > 1:
+            key = jax.random.fold_in(key, exchange)
+        return server_round(parts, server, Update(payload, homes.weights), key)
 
-    server, server_metrics = _each_seed(plan, one_server, (federation.server, payload, homes.keys))
-    return Federation(clients, server, now), {**client_metrics, **server_metrics}
+    return _each_seed(plan, one_server, (federation.server, payload, homes.keys))
+
+
+def _round(homes: Homes, parts: ServerParts, plan: Plan, federation: Federation) -> tuple[Federation, Metrics]:
+    """One round on one device: its own clients, everybody's server.
+
+    Of several exchanges the clients' metrics are those of the first, the server's are means.
+    """
+
+    def exchange(federation: Federation, nth: Array) -> tuple[Federation, tuple[Metrics, Metrics]]:
+        clients, payload, metrics = clients_half(homes, parts.rule.personal, plan, federation, nth)
+        server, figures = servers_half(homes, parts, plan, federation, payload, nth)
+        return Federation(clients, server, federation.round), (metrics, figures)
+
+    if plan.exchanges == 1:
+        federation, (metrics, figures) = exchange(federation, jnp.zeros((), jnp.int32))
+    else:
+        times = jnp.arange(plan.exchanges, dtype=jnp.int32)
+        federation, (metrics, figures) = jax.lax.scan(exchange, federation, times)
+        metrics = jax.tree.map(lambda x: x[0], metrics)
+        figures = jax.tree.map(lambda x: jnp.mean(x, axis=0), figures)
+    return Federation(federation.clients, federation.server, federation.round + 1), {**metrics, **figures}
 
 
 @functools.partial(jax.jit, static_argnames=("plan", "num_rounds"), donate_argnames="federation")
@@ -239,18 +364,25 @@ def run_rounds(
 
 @functools.partial(jax.jit, static_argnames=("plan", "num_episodes"))
 def evaluate_own(
-    clients: Client, homes: Homes, plan: Plan, worlds: tuple[Params, PRNGKeyArray], num_episodes: int
+    clients: tuple[Client, ...],
+    homes: Homes,
+    plan: Plan,
+    worlds: tuple[Params, PRNGKeyArray],
+    num_episodes: int,
 ) -> Float[Array, "S C M"]:
     """Mean score of every client's own policy in every one of `M` worlds; `worlds` is `(params [S or 1, M], key)`."""
 
-    def own(clients: Client, homes: Homes, worlds: tuple[Params, PRNGKeyArray]) -> Array:
-        def one(place: Array, client: Client) -> tuple[Any, Array]:
-            parts, _, _ = home(homes, plan, place, jnp.zeros((), jnp.int32))
+    def own(clients: tuple[Client, ...], homes: Homes, worlds: tuple[Params, PRNGKeyArray]) -> Array:
+        def one(group: int, place: Array, client: Client) -> tuple[Any, Array]:
+            parts, _, _ = home(homes, plan, group, place, jnp.zeros((), jnp.int32))
             act = lambda observation: parts.agent.policy(client.agent, observation)  # noqa: E731
-            params = _of_seed(worlds[0], plan.seed_and_client(place)[0])
+            params = _of_seed(worlds[0], plan.shares[group].seed_and_client(place)[0])
             return client, parts.environment.evaluate(act, params, worlds[1], num_episodes)
 
-        return _gather(plan, _each(plan, one, clients)[1])
+        scores = []
+        for group, (share, members) in enumerate(zip(plan.shares, clients, strict=True)):
+            scores.append(_gather(share, _each(plan, share, functools.partial(one, group), members)[1]))
+        return _together(scores)
 
     return _on_devices(plan, own, (SPREAD, EVERYWHERE, EVERYWHERE), EVERYWHERE)(clients, homes, worlds)
 
@@ -264,9 +396,9 @@ def evaluate_global(
 
     def one(seed_and_broadcast: tuple[Array, Any]) -> Array:
         seed, broadcast = seed_and_broadcast
-        state = agent.absorb(agent.init(homes.keys[0], homes.parts.environment, num_envs), broadcast)
+        state = agent.absorb(agent.init(homes.keys[0], homes.parts[0].environment, num_envs), broadcast)
         act = lambda observation: agent.policy(state, observation)  # noqa: E731
-        return homes.parts.environment.evaluate(act, _of_seed(worlds[0], seed), worlds[1], num_episodes)
+        return homes.parts[0].environment.evaluate(act, _of_seed(worlds[0], seed), worlds[1], num_episodes)
 
     each = jnp.arange(plan.num_seeds, dtype=jnp.int32), broadcast
     return jax.vmap(one)(each) if plan.side_by_side else jax.lax.map(one, each)

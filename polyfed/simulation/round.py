@@ -67,9 +67,13 @@ def client_round(
     *,
     local_steps: int,
     newborn: Bool[Array, ""] | None = None,
+    learns: Bool[Array, ""] | None = None,
     run_stage: RunStage = run_plainly,
 ) -> tuple[Client, Payload, Metrics]:
     """The client's half of a round: take in the broadcast, learn at home, share.
+
+    Where messages go up and down several times in a round, this is one of those times, and clients learn at home before
+    the first.
 
     Args:
       parts: `parts.agent` holds this client's own hyper-parameters.
@@ -78,6 +82,7 @@ def client_round(
       setting: `(params [E], key)`: its worlds and its randomness in this round.
       local_steps: Steps in its worlds.
       newborn: True where nothing has been broadcast yet and a client starts from what it is; None: never.
+      learns: False where it only takes in and answers, with metrics of 0; None: never.
       run_stage: How to run each stage.
 
     Returns:
@@ -91,7 +96,11 @@ def client_round(
         return jax.lax.cond(newborn, lambda s, _: s, lambda s, b: parts.agent.absorb(s, b), state, broadcast)
 
     def learn_at_home(state: Any, stay: Any) -> tuple[Any, Any, Metrics]:
-        return local_update(parts.environment, parts.agent, (state, stay, params), key, num_steps=local_steps)
+        update = lambda: local_update(parts.environment, parts.agent, (state, stay, params), key, num_steps=local_steps)  # noqa: E731
+        if learns is None:
+            return update()
+        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(update)[2])
+        return jax.lax.cond(learns, update, lambda: (state, stay, nothing))
 
     agent = run_stage("absorb", absorb, client.agent, broadcast)
     agent, stay, metrics = run_stage("local update", learn_at_home, agent, client.stay)

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
-from polyfed.environments import Split
+from polyfed.agents.mixed import Group
+from polyfed.environments import Split, World
 from polyfed.environments.environment import quantities
 from polyfed.experiment import Experiment
 from polyfed.leaves import stacked
@@ -24,6 +25,7 @@ from polyfed.simulation.engine import (
     Federation,
     Homes,
     Plan,
+    Share,
     evaluate_global,
     evaluate_own,
     init_clients,
@@ -31,7 +33,7 @@ from polyfed.simulation.engine import (
     plan,
     run_rounds,
 )
-from polyfed.simulation.round import ClientParts, ServerParts
+from polyfed.simulation.round import Client, ClientParts, ServerParts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,46 +57,73 @@ class Simulation:
         experiment.check()
         check_seeds(seeds)
         self.experiment, self.seeds = experiment, seeds
-        agents = experiment.num_agents
         self.parts: ServerParts = stacked(
             ServerParts(experiment.transforms, experiment.rule, experiment.server_optimizer), None
         )
         fleets = [fleet(experiment, seed) for seed in (seeds if draws_each_seed(experiment) else seeds[:1])]
-        experiment.agent.caution(fleets[0])
+        for group in experiment.groups:
+            group.agent.caution(fleets[0])
+        agents = experiment.num_agents
         each = lambda x: jnp.repeat(x, experiment.num_envs, axis=0).reshape(agents, -1, *x.shape[1:])  # noqa: E731
         stack = lambda *x: jnp.stack(x)  # noqa: E731
-        worlds = jax.tree.map(stack, *(jax.tree.map(each, params) for params in fleets))
-        weights = jnp.ones(1) if experiment.pooled else experiment.environment.weights(fleets[0])
-        keys = jnp.stack([jax.random.key(seed) for seed in seeds])
-        local = ClientParts(experiment.environment, stacked(experiment.agent, agents))
-        self.homes = Homes(local, worlds, weights, keys)
+        self._params = jax.tree.map(stack, *(jax.tree.map(each, params) for params in fleets))
+        self._weights = jnp.ones(1) if experiment.pooled else experiment.environment.weights(fleets[0])
         self.plan: Plan = plan(
-            len(seeds), agents, experiment.local_steps, devices, common_start=experiment.common_start
+            len(seeds),
+            [(group.num_clients, group.local_steps) for group in experiment.groups],
+            devices,
+            common_start=experiment.common_start,
+            exchanges=experiment.payload.exchanges,
         )
         judged = jax.tree.map(stack, *(self._evaluation_worlds(params) for params in fleets))
         self._worlds = judged, jax.random.key(experiment.evaluation.seed)
         self.seconds = 0.0
         self.compile_seconds = 0.0
 
+    @functools.cached_property
+    def homes(self) -> Homes:
+        """What stays at the clients; public states are made when they are first asked for."""
+        experiment, public = self.experiment, public_states(self.experiment)
+
+        def parts(group: Group) -> ClientParts:
+            states = jax.tree.map(lambda x: jnp.broadcast_to(x, (group.num_clients, *x.shape)), public)
+            payload, agent = (stacked(part, group.num_clients) for part in (experiment.payload, group.agent))
+            return ClientParts(experiment.environment, payload.of(agent, states))
+
+        keys = jnp.stack([jax.random.key(seed) for seed in self.seeds])
+        return Homes(tuple(parts(group) for group in experiment.groups), self._params, self._weights, keys)
+
     def init(self) -> Federation:
         """The federation before its first round."""
         clients, payload = init_clients(self.homes, self.plan)
         server = init_server(self.parts, payload, self.plan)
-        return self.place(Federation(clients, server, jnp.zeros((), jnp.int32)))
+        return self._put(Federation(clients, server, jnp.zeros((), jnp.int32)))
 
     def unpadded(self, federation: Federation) -> Federation:
-        """The same without the clients that fill up the last device: what does not depend on the number of devices."""
-        total = self.plan.total
-        cut = lambda x: x if x.shape[0] == total else x[:total]  # noqa: E731
-        return Federation(jax.tree.map(cut, federation.clients), federation.server, federation.round)
+        """The same without the clients that fill up devices: what does not depend on the number of devices."""
+
+        def cut(share: Share, client: Client) -> Client:
+            if len(share.order) == share.total and not share.turn:
+                return client
+            return jax.tree.map(lambda x: x[share.where], client)
+
+        clients = tuple(cut(*group) for group in zip(self.plan.shares, federation.clients, strict=True))
+        return Federation(clients, federation.server, federation.round)
 
     def place(self, federation: Federation) -> Federation:
-        """Lay a federation, padded or not, out over the devices, as every block of rounds leaves it."""
+        """Lay a federation as `unpadded` gives it out over the devices, as every block of rounds leaves it."""
+
+        def fill(share: Share, client: Client) -> Client:
+            return jax.tree.map(lambda x: x[share.order % share.total], client)
+
+        clients = tuple(fill(*group) for group in zip(self.plan.shares, federation.clients, strict=True))
+        return self._put(Federation(clients, federation.server, federation.round))
+
+    def _put(self, federation: Federation) -> Federation:
+        """On the devices, as it lies."""
         spread, everywhere = NamedSharding(self.plan.mesh, SPREAD), NamedSharding(self.plan.mesh, EVERYWHERE)
-        places = np.arange(self.plan.per_device * len(self.plan.devices)) % self.plan.total
-        fill = lambda x: x if x.shape[0] == len(places) else x[places]  # noqa: E731
         return Federation(
-            clients=jax.device_put(jax.tree.map(fill, federation.clients), spread),
+            clients=jax.device_put(federation.clients, spread),
             server=jax.device_put(federation.server, everywhere),
             round=jax.device_put(federation.round, everywhere),
         )
@@ -103,8 +132,8 @@ class Simulation:
         """Run rounds on the devices; the old federation is used up.
 
         Returns:
-          `(federation, metrics)`: per client `[R, S, C]`, of the server `[R, S]`; among them `bytes_up` and
-          `bytes_down`, which are exact integers.
+          `(federation, metrics)`: per client `[R, S, C]`, of the server `[R, S]`; among them `steps`, environment
+          steps per client, and `bytes_up` and `bytes_down`, all three exact integers.
         """
         began, compiled = time.perf_counter(), compile_seconds()
         federation, metrics = run_rounds(federation, self.homes, self.parts, self.plan, num_rounds)
@@ -116,7 +145,7 @@ class Simulation:
             (num_rounds, len(self.seeds), self.experiment.num_clients),
         )
         sent = {"bytes_up": np.full(shape, traffic.up), "bytes_down": np.full(shape, traffic.down)}
-        return federation, arrays | sent
+        return federation, arrays | {"steps": self._steps(arrays.get("steps"), shape)} | sent
 
     def evaluate(self, federation: Federation) -> np.ndarray:
         """Mean returns `[S, P, M]` of every policy in `policy_names` on every environment in `environment_names`."""
@@ -129,6 +158,15 @@ class Simulation:
             parts.append(np.asarray(evaluate_own(federation.clients, self.homes, self.plan, self._worlds, episodes)))
         self._account(began, compiled)
         return np.concatenate(parts, axis=1)
+
+    def _steps(self, counted: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
+        """Environment steps of every client: as counted where steps are episodes, elsewhere as planned."""
+        experiment = self.experiment
+        each = [[group.local_steps or 0] * group.num_clients for group in experiment.groups]
+        planned = np.broadcast_to(np.concatenate(each) * experiment.num_envs, shape)
+        if counted is None:
+            return planned
+        return np.where(np.isnan(counted), planned, counted).astype(np.int64)
 
     def _account(self, began: float, compiled: float) -> None:
         compiling = compile_seconds() - compiled
@@ -145,7 +183,7 @@ class Simulation:
     @property
     def personal(self) -> bool:
         """Whether every client keeps a policy of its own."""
-        return self.experiment.rule.personal
+        return self.experiment.personal
 
     @property
     def policy_names(self) -> tuple[str, ...]:
@@ -170,7 +208,7 @@ class Simulation:
         return self._traffic(jax.eval_shape(self.init).server.broadcast)
 
     def _traffic(self, broadcast: Any) -> Traffic:
-        experiment, lead = self.experiment, 2 if self.personal else 1
+        experiment, lead = self.experiment, 2 if self.experiment.rule.personal else 1
         model = sum(int(np.prod(x.shape[lead:])) * x.dtype.itemsize for x in jax.tree.leaves(broadcast))
         if experiment.pooled:
             steps = experiment.local_steps * experiment.num_envs
@@ -180,7 +218,18 @@ class Simulation:
         up = model
         for transform in experiment.transforms:
             up = transform.wire_bytes(up)
-        return Traffic(up, model)
+        return Traffic(up * self.plan.exchanges, model * self.plan.exchanges)
+
+
+@functools.lru_cache(maxsize=8)
+def _made_states(public: Any, environment: World) -> np.ndarray:
+    return np.asarray(public.states(environment), np.float32)
+
+
+def public_states(experiment: Experiment) -> Any:
+    """The states `[M, D]` on which predictions are made; `()` where clients send none."""
+    public = getattr(experiment.payload, "public", None)
+    return () if public is None else jnp.asarray(_made_states(public, experiment.environment))
 
 
 def draws_each_seed(experiment: Experiment) -> bool:

@@ -10,17 +10,15 @@ import numpy as np
 from polyfed.studies.embedding_arms import PERSONAL, PLAIN
 from polyfed.study import Curves, Findings, Line, Table, Value
 
-NAMES = {"perdqnavg": "PerDQNAvg", "dqnavg": "DQNAvg"}
 MEANS = {
     "Exp-1": "embedding",
     "Exp-2": "embedding and network",
     "Ctr-1": "network",
     "Ctr-2": "nothing",
-    "Ctr-3": "network of DQNAvg",
     "Exp-1, random": "embedding, begun at random",
     "Exp-2, random": "embedding and network, begun at random",
 }
-CONTROL = PLAIN[0].name
+CONTROL = PLAIN[0].name  # trains the network without an embedding
 Row = tuple[str | Value, ...]
 
 
@@ -47,7 +45,9 @@ def findings(found: Found, seeds: tuple[int, ...]) -> Findings:
         ("discount", f"{agent.discount:g}"),
     )
     tables = (_training(found), _adaptation(found), _worlds(found))
-    return Findings(_verdict(found), tables, (*_training_curves(found), *_adaptation_curves(found)), facts, NOTES)
+    return Findings(
+        _verdict(found), tables, (*_training_curves(found), *_adaptation_curves(found)), facts, _notes(found)
+    )
 
 
 def measures(returns: tuple[np.ndarray, ...]) -> dict[str, np.ndarray]:
@@ -69,18 +69,20 @@ def measures(returns: tuple[np.ndarray, ...]) -> dict[str, np.ndarray]:
 
 def _training(found: Found) -> Table:
     all_of = {name: measures(returns) for name, returns in found.training.items()}
-    rows: list[Row] = [(NAMES[name], *map(Value.interval, numbers.values())) for name, numbers in all_of.items()]
-    apart = [Value.interval(all_of["perdqnavg"][key] - all_of["dqnavg"][key]) for key in all_of["dqnavg"]]
+    rows: list[Row] = [(name, *map(Value.interval, numbers.values())) for name, numbers in all_of.items()]
+    personal, plain = found.study.learner.names
+    apart = [Value.interval(all_of[personal][key] - all_of[plain][key]) for key in all_of[plain]]
     note = (
-        "Mean return after the last merge, or over all merges; worst: of the worst world. PerDQNAvg has each client’s "
-        "vector in its own world, and the mean of the vectors in unseen ones. Differences are paired by seed."
+        f"Mean return after the last merge, or over all merges; worst: of the worst world. {personal} has each "
+        "client’s vector in its own world, and the mean of the vectors in unseen ones. Differences are paired by seed."
     )
-    head = ("Method", *all_of["dqnavg"])
+    head = ("Method", *all_of[plain])
     return Table("Training", head, (*rows, ("difference", *apart)), note, section="Training")
 
 
 def _adaptation(found: Found) -> Table:
     rows: list[Row] = []
+    means = _means(found)
     for name, returns in found.adaptation.items():
         before, after, control = returns[:, 0], returns[:, -1], found.adaptation[CONTROL]
         way = returns[:, 1:].mean((1, 2))
@@ -88,7 +90,7 @@ def _adaptation(found: Found) -> Table:
         apart = [after.mean(-1) - control[:, -1].mean(-1), way - control[:, 1:].mean((1, 2))]
         same = name == CONTROL
         shown: list[str | Value] = ["–" if same else Value.interval(one) for one in apart]
-        rows.append((f"{name}: {MEANS[name]}", *map(Value.interval, cells), *shown))
+        rows.append((f"{name}: {means[name]}", *map(Value.interval, cells), *shown))
     states = ("before", "after", "after, worst", "on the way")
     head = ("Trained on", *states, "after − before", "after − Ctr-3", "way − Ctr-3")
     note = "Mean return over unseen worlds; worst: of the worst world. Differences are paired by seed."
@@ -108,8 +110,8 @@ def _training_curves(found: Found) -> list[Curves]:
     steps = experiment.local_steps * np.arange(1, experiment.num_rounds + 1)
     figures = []
     for place, (name, worlds) in enumerate((("own", "worlds of training"), ("unseen", "unseen worlds"))):
-        lines = [Line.over(NAMES[m], steps, returns[place].mean(-1)) for m, returns in found.training.items()]
-        lines += [Line.over(f"{NAMES[m]}, worst", steps, r[place].min(-1)) for m, r in found.training.items()]
+        lines = [Line.over(m, steps, returns[place].mean(-1)) for m, returns in found.training.items()]
+        lines += [Line.over(f"{m}, worst", steps, r[place].min(-1)) for m, r in found.training.items()]
         figures.append(
             Curves(f"training-{name}", f"Return, {worlds}", "local steps per client", tuple(lines), section="Training")
         )
@@ -132,20 +134,21 @@ def _adaptation_curves(found: Found) -> list[Curves]:
 
 
 def _verdict(found: Found) -> tuple[str, ...]:
-    plain, personal = (measures(found.training[name]) for name in ("dqnavg", "perdqnavg"))
+    names = found.study.learner.names
+    personal, plain = (measures(found.training[name]) for name in names)
     apart = {key: Value.interval(personal[key] - plain[key]) for key in plain}
     always = apart["own worlds, all merges"]
     said = [
         f"Embeddings improve training: {_seen(always)}, by {_say(always)} over all merges and "
         f"{_say(apart['own worlds'])} after the last, in the clients’ own worlds.",
         f"In unseen worlds, before any step there, the mean embedding gives {_say(apart['unseen worlds'])} against the "
-        f"network of DQNAvg after the last merge, and {_say(apart['unseen worlds, worst'])} in the worst world.",
+        f"networks of {names[1]} after the last merge, and {_say(apart['unseen worlds, worst'])} in the worst world.",
     ]
-    control = found.adaptation[CONTROL]
+    control, means = found.adaptation[CONTROL], _means(found)
     parts = []
     for name in ("Exp-1", "Exp-2", "Ctr-1", "Ctr-2"):
         after = found.adaptation[name][:, -1].mean(-1) - control[:, -1].mean(-1)
-        parts.append(f"{name} ({MEANS[name]}) {_say(Value.interval(after))}")
+        parts.append(f"{name} ({means[name]}) {_say(Value.interval(after))}")
     best = Value.interval(found.adaptation["Exp-2"][:, -1].mean(-1) - control[:, -1].mean(-1))
     said.append(
         f"They generalise better to unseen worlds: {_seen(best)}. After adaptation, against Ctr-3: {'; '.join(parts)}."
@@ -169,14 +172,18 @@ def _say(value: Value) -> str:
     return f"{value.value:+.0f}{bounds}".replace("-", "−")
 
 
-NOTES = (
-    "Arms, settings of training and of adaptation follow the released code of Jin et al. (2022) where they are not "
-    "said to be ours: "
-    + "; ".join(f"{arm.name} trains {MEANS[arm.name]}" for arm in (*PERSONAL[:4], *PLAIN))
-    + ". A vector begins at the mean of the trained ones, or, where random, uniform in (−1, 1).",
-    "The code counts episodes, we count local steps: an episode there is taken for 100 steps. Which ten worlds it "
-    "trains in could not be read: here they lie in the middle of ten equal parts of the range. Exploration begins "
-    "anew at every merge (there at a share that falls from merge to merge).",
-    "The mean of the trained embeddings is the one thing by which embeddings leave their clients, as a sum over all of "
-    "them; it is not needed where a newcomer begins at random.",
-)
+def _means(found: Found) -> dict[str, str]:
+    return {**MEANS, CONTROL: f"network of {found.study.learner.names[1]}"}
+
+
+def _notes(found: Found) -> tuple[str, ...]:
+    means = _means(found)
+    return (
+        "Arms, settings of training and of adaptation follow the released code of Jin et al. (2022) where they are not "
+        "said to be ours: "
+        + "; ".join(f"{arm.name} trains {means[arm.name]}" for arm in (*PERSONAL[:4], *PLAIN))
+        + ". A vector begins at the mean of the trained ones, or, where random, uniform in (−1, 1).",
+        *found.study.learner.notes,
+        "The mean of the trained embeddings is the one thing by which embeddings leave their clients, as a sum over "
+        "all of them; it is not needed where a newcomer begins at random.",
+    )

@@ -186,7 +186,7 @@ def train(experiment: Experiment, seeds: tuple[int, ...]) -> Trained:
     simulation = Simulation(experiment, seeds)
     federation, _ = simulation.advance(simulation.init(), experiment.num_rounds)
     federation = jax.device_get(simulation.unpadded(federation))
-    replay, broadcast = federation.clients.agent.replay, federation.server.broadcast
+    replay, broadcast = federation.clients[0].agent.replay, federation.server.broadcast
     size = min(int(replay.count[0]), replay.rows.shape[1])
     d, a = replay.observation_size, replay.action_size
     rows = np.asarray(replay.rows)[:, :size].reshape(len(seeds), -1, replay.rows.shape[-1])

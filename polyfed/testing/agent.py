@@ -12,7 +12,7 @@ from polyfed.agents.agent import Agent
 from polyfed.agents.rollout import local_update
 from polyfed.environments.dataset import Dataset
 from polyfed.environments.environment import Environment
-from polyfed.environments.spaces import Discrete
+from polyfed.environments.spaces import Box, Discrete
 from polyfed.leaves import stacked
 from polyfed.testing.compare import assert_same, form, rows, same_bits
 from polyfed.types import Payload, Trajectory
@@ -30,8 +30,10 @@ def _lived(world: AnyWorld, act: Any, num: tuple[int, int]) -> Trajectory:
 
 
 def _told(agent: Agent, world: AnyWorld, state: Any, num_envs: int) -> Trajectory:
-    """A rollout that it may learn from, of `rollout_length` steps."""
+    """What it may learn from: a rollout of `rollout_length` steps, or a whole episode."""
     act = lambda observation, key: agent.act(state, observation, key)  # noqa: E731
+    if agent.episodic:
+        return world.play(act, _nominal(world, num_envs), jax.random.key(4))[0]
     return _lived(world, act, (num_envs, agent.rollout_length))
 
 
@@ -51,7 +53,7 @@ def _life(agent: Agent, world: AnyWorld, broadcast: Payload, num: tuple[int, int
 
 
 def _check_actions(agent: Agent, world: AnyWorld, state: Any, num_envs: int) -> None:
-    """Actions of the space, with and without exploration."""
+    """Actions of the space; of a vector, exploration may go beyond the bounds, for environments clip."""
     name, space = type(agent).__name__, world.action_space
     wanted = (num_envs,) if isinstance(space, Discrete) else (num_envs, space.size)
     nothing = jnp.zeros(wanted, jnp.int32 if isinstance(space, Discrete) else jnp.float32)
@@ -68,11 +70,14 @@ def _check_actions(agent: Agent, world: AnyWorld, state: Any, num_envs: int) -> 
         else (np.asarray(space.low, np.float32), np.asarray(space.high, np.float32))
     )
     kind = jnp.integer if isinstance(space, Discrete) else jnp.floating
-    for action in chosen:
+    for action, explores in zip(chosen, (True, False), strict=True):
         if action.shape != wanted or not jnp.issubdtype(action.dtype, kind):
             given = f"{action.dtype}{list(action.shape)}"
             raise AssertionError(f"{name} chose {given}. Give {kind.__name__}{list(wanted)}.")
-        if not np.all((np.asarray(action) >= low) & (np.asarray(action) <= high)):
+        if explores and isinstance(space, Box):
+            if not np.isfinite(action).all():
+                raise AssertionError(f"{name} chose an action that is no number. Give finite ones.")
+        elif not np.all((np.asarray(action) >= low) & (np.asarray(action) <= high)):
             raise AssertionError(f"{name} chose an action outside {space}. Clip it.")
 
 
@@ -95,14 +100,16 @@ def check_agent(agent: Agent, world: AnyWorld, *, num_envs: int = 2, num_steps: 
     """Holds a learner to the contract of `Agent`.
 
     Another key makes another learner; what is shared are finite arrays, and what is absorbed is what is shared next;
-    training does change it, and leaves the broadcast itself as it was, byte for byte; actions lie in the space; the
-    state keeps shapes and types; and `learn` can be compiled for any numbers, and is the same alone and in a stack.
+    training does change it, and leaves the broadcast itself as it was, byte for byte; actions lie in the space, those
+    of exploration too unless they are vectors, which environments clip; the state keeps shapes and types; and `learn`
+    can be compiled for any numbers, and is the same alone and in a stack.
 
     Args:
       agent: The learner; it must begin to learn within `num_steps`.
       world: An environment or a data set that fits it.
       num_envs: Copies of the world that it lives in.
-      num_steps: Local steps of the life that is looked at, rounded up to whole rollouts.
+      num_steps: Local steps of the life that is looked at, rounded up to whole rollouts; whole episodes, where the
+        learner is episodic.
 
     Raises:
       AssertionError: Says in a sentence which part of the contract is broken.

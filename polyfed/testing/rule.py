@@ -112,7 +112,7 @@ def check_rule(
       consensus_tolerance: Error allowed where all payloads are equal, relative to the largest entry of a leaf; 0 asks
         for the same values.
       made_up: `(seed, num_clients) -> Update` in NumPy, for a rule that takes payloads of one kind only: see
-        `made_up_networks` and `made_up_nested`. By default trees of arrays that are no network.
+        `made_up_networks`, `made_up_nested` and `made_up_predictions`. By default trees of arrays that are no network.
 
     Raises:
       AssertionError: Says in a sentence which part of the contract is broken.

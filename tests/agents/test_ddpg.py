@@ -368,9 +368,9 @@ def test_no_trust_in_the_worst_is_ddpgavg_bit_for_bit(case):
     robust = dataclasses.replace(plain, worst_case=part, shared=(*TARGETS, "worst_case"))
     (one, _), (other, metrics) = (federation(agent, num_envs=num_envs) for agent in (plain, robust))
     assert np.all(metrics["worst_case_loss"][1:] > 0)  # it does learn
-    stripped = dataclasses.replace(other.clients.agent.learner, worst_case=())
-    assert same(one.clients.agent.learner, stripped)
-    assert same(one.clients.agent.replay, other.clients.agent.replay)
+    stripped = dataclasses.replace(other.clients[0].agent.learner, worst_case=())
+    assert same(one.clients[0].agent.learner, stripped)
+    assert same(one.clients[0].agent.replay, other.clients[0].agent.replay)
     assert same(one.clients.stay, other.clients.stay)
 
 
@@ -378,8 +378,8 @@ def test_no_trust_in_the_worst_is_ddpgavg_bit_for_bit(case):
 def test_learns_pooled():
     agent = dataclasses.replace(SMALL.pooled(2), replay_capacity=400)
     state, metrics = federation(agent, pooled=True, num_envs=2)
-    assert state.clients.agent.replay.rows.shape[1:] == (100, 4, 10)
-    assert np.all(state.clients.agent.learner.steps == 2 * (200 - 9))
+    assert state.clients[0].agent.replay.rows.shape[1:] == (100, 4, 10)
+    assert np.all(state.clients[0].agent.learner.steps == 2 * (200 - 9))
     assert np.isfinite(metrics["loss"]).all()
 
 

@@ -60,9 +60,9 @@ def test_perddpgavg_shares_networks_and_no_embedding():
     )
     simulation = Simulation(perddpgavg(experiment), (0,))
     begun = simulation.init()
-    first = np.array(simulation.unpadded(begun).clients.agent.learner.embedding.actor.vector)
+    first = np.array(simulation.unpadded(begun).clients[0].agent.learner.embedding.actor.vector)
     federation = jax.device_get(simulation.unpadded(simulation.advance(begun, 1)[0]))
-    last = federation.clients.agent.learner.embedding
+    last = federation.clients[0].agent.learner.embedding
     assert first.shape == (3, 2)
     assert len(np.unique(first)) == 6
     assert np.all(last.actor.vector != first)

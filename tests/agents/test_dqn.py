@@ -457,7 +457,7 @@ def test_without_omega_a_worst_case_changes_no_bit(tiny, masked):
         simulation = Simulation(tiny(agent=fields), (0, 1))
         federation, metrics = simulation.advance(simulation.init(), 6)
         broadcast = federation.server.broadcast
-        found.append((broadcast["online"], broadcast["target"], federation.clients.agent.replay.rows, metrics["loss"]))
+        found.append((broadcast["online"], broadcast["target"], federation.clients[0].agent.replay.rows, metrics["loss"]))
     for ours, theirs in zip(*map(jax.tree.leaves, found), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     moved = broadcast["worst_case"].layers[0].weight
@@ -501,7 +501,7 @@ def test_what_is_shared_is_averaged_and_what_is_not_stays(tiny):
     fields = {"shared": ("online", "worst_case"), "worst_case": WorstCase(), "survival": Survival.everything()}
     simulation = Simulation(tiny(agent=fields), (0,))
     before, _ = simulation.advance(simulation.init(), 2)
-    agents = jax.tree.map(lambda x: np.asarray(x)[:3], before.clients.agent)
+    agents = jax.tree.map(lambda x: np.asarray(x)[:3], before.clients[0].agent)
     merged = jax.tree.map(lambda x: np.asarray(x)[0], before.server.broadcast)
     assert set(merged) == {"online", "worst_case"}
     for name, tree in (("online", agents.online), ("worst_case", agents.worst_case.network)):
@@ -515,14 +515,14 @@ def test_what_is_shared_is_averaged_and_what_is_not_stays(tiny):
 def test_an_embedding_is_ones_own_learns_and_never_leaves(tiny):
     simulation = Simulation(tiny(agent={"embedding": Embedding(size=2)}), (0,))
     first = simulation.init()
-    vectors = np.asarray(first.clients.agent.embedding.vector)[:3]
+    vectors = np.asarray(first.clients[0].agent.embedding.vector)[:3]
     assert np.all(np.abs(vectors) <= 1)
     assert len(np.unique(vectors)) == vectors.size  # every client draws its own
-    weights = np.asarray(first.clients.agent.online.layers[0].weight)[:3]
+    weights = np.asarray(first.clients[0].agent.online.layers[0].weight)[:3]
     np.testing.assert_array_equal(weights[0], weights[1])  # though networks begin alike
     assert weights.shape[-1] == 4 + 2
     after, _ = simulation.advance(first, 4)
-    moved = np.asarray(after.clients.agent.embedding.vector)[:3]
+    moved = np.asarray(after.clients[0].agent.embedding.vector)[:3]
     assert np.all(np.abs(moved - vectors) > 1e-6)
     assert jax.tree.structure(after.server.broadcast) == jax.tree.structure(first.server.broadcast)
     assert simulation.traffic.up == 4 * ((6 + 1) * 16 + (16 + 1) * 2)
@@ -568,8 +568,8 @@ def test_parts_that_do_not_fit_are_refused_in_a_sentence(fields, sentence):
 def test_an_embeddings_moments_survive_as_the_networks_do(tiny, survival, left):
     simulation = Simulation(tiny(agent={"embedding": Embedding(size=2), "survival": survival}), (0,))
     federation, _ = simulation.advance(simulation.init(), 2)
-    agent = jax.tree.map(lambda x: x[0], federation.clients.agent)
-    first: DQN = jax.tree.map(lambda x: x[0], simulation.homes.parts.agent)
+    agent = jax.tree.map(lambda x: x[0], federation.clients[0].agent)
+    first: DQN = jax.tree.map(lambda x: x[0], simulation.homes.parts[0].agent)
     broadcast = jax.tree.map(lambda x: x[0], federation.server.broadcast)
     taken = first.absorb(agent, broadcast).embedding
     np.testing.assert_array_equal(taken.vector, agent.embedding.vector)

@@ -1,19 +1,29 @@
 """Every rule of the folder keeps the contract, and the check of the contract catches those that do not."""
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import pytest
 
 from polyfed.aggregation import RULES, AggregationRule, AlignedMean, NestedMean
+from polyfed.aggregation.consensus import UNDERSTOOD, Consensus
 from polyfed.testing import check_rule, made_up_nested, made_up_networks, made_up_update
+from polyfed.testing.predictions import made_up_predictions
 
 MADE_UP = {NestedMean: made_up_nested, AlignedMean: made_up_networks}  # rules that read more than arrays
 
 
+def made_up(rule):
+    if isinstance(rule, Consensus):
+        return functools.partial(made_up_predictions, UNDERSTOOD[rule.kind][0])
+    return MADE_UP.get(type(rule), made_up_update)
+
+
 @pytest.mark.parametrize("rule", RULES, ids=repr)
 def test_keeps_the_contract(rule):
-    check_rule(rule, made_up=MADE_UP.get(type(rule), made_up_update))
+    check_rule(rule, made_up=made_up(rule))
 
 
 class Broken(AggregationRule):

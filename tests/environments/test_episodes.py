@@ -136,12 +136,12 @@ def test_the_matrix_has_every_policy_on_every_environment_in_the_order_of_their_
 ) -> None:
     simulation = Simulation(choosing(), (4, 0, 9))  # nine clients on two devices: one place is padding
     federation = simulation.init()
-    places = np.arange(federation.clients.agent.learn_steps.shape[0])
+    places = np.arange(federation.clients[0].agent.learn_steps.shape[0])
     own = np.where(places < 9, (places // 3 + places % 3) % 4, 3)  # a padded client would shine
     federation = eqx.tree_at(
-        lambda f: (f.clients.agent.online, f.server.broadcast),
+        lambda f: (f.clients[0].agent.online, f.server.broadcast),
         federation,
-        (always(federation.clients.agent.online, own), always(federation.server.broadcast, np.array([3, 0, 2]))),
+        (always(federation.clients[0].agent.online, own), always(federation.server.broadcast, np.array([3, 0, 2]))),
     )
     found = simulation.evaluate(federation)
     assert found.shape == (3, len(simulation.policy_names), len(simulation.environment_names))
@@ -152,6 +152,6 @@ def test_the_matrix_has_every_policy_on_every_environment_in_the_order_of_their_
 def test_a_personal_rule_has_every_policy_but_a_global_one(choosing: Callable[..., Experiment]) -> None:
     alone = Simulation(recipes.local_only(choosing()), (0,))
     federation = alone.init()
-    online = always(federation.clients.agent.online, np.array([2, 0, 1, 3])[: 2 * alone.plan.per_device])
-    found = alone.evaluate(eqx.tree_at(lambda f: f.clients.agent.online, federation, online))
+    online = always(federation.clients[0].agent.online, np.array([2, 0, 1, 3])[: 2 * alone.plan.per_device])
+    found = alone.evaluate(eqx.tree_at(lambda f: f.clients[0].agent.online, federation, online))
     np.testing.assert_allclose(found, REWARDS[[2, 0, 1]][None, :, None] * SCALES, rtol=1e-6)

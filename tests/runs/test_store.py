@@ -173,7 +173,7 @@ def test_weights_are_those_of_the_last_round_under_the_names_of_their_layers(
     np.testing.assert_array_equal(weights["layers.0.weight"], federation.server.broadcast.layers[0].weight[0])
     for c in range(3):
         own = load_file(folder / f"client-{c}.safetensors")["layers.1.weight"]
-        np.testing.assert_array_equal(own, federation.clients.agent.online.layers[1].weight[c])
+        np.testing.assert_array_equal(own, federation.clients[0].agent.online.layers[1].weight[c])
     recorded = store.read_done(finished / "arms" / "fedavg")["weights"]
     assert recorded == {
         f"seed-0/{path.stem}": hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()

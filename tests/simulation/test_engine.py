@@ -46,9 +46,9 @@ class Outcome:
 
 
 def unpadded(simulation: Simulation, federation: Federation) -> tuple[Any, Any]:
-    plan = simulation.plan
-    cut = lambda x: np.array(x[: plan.total]).reshape(plan.num_seeds, plan.num_clients, *x.shape[1:])  # noqa: E731
-    return jax.tree.map(cut, federation.clients), jax.tree.map(np.array, federation.server)
+    (share,) = simulation.plan.shares
+    cut = lambda x: np.array(x).reshape(share.num_seeds, share.num_clients, *x.shape[1:])  # noqa: E731
+    return jax.tree.map(cut, simulation.unpadded(federation).clients[0]), jax.tree.map(np.array, federation.server)
 
 
 def run(simulation: Simulation, *blocks: int) -> Outcome:
@@ -184,8 +184,8 @@ def test_all_clients_of_all_arms_start_from_one_network_target_included(trained:
 
 @needs_two_devices
 def test_the_numbers_of_clients_do_not_divide_evenly_so_that_padding_is_tested(trained: Callable[..., Outcome]) -> None:
-    plan = trained().simulation.plan
-    assert (plan.total, plan.per_device, len(plan.devices)) == (3, 2, 2)
+    (share,) = trained().simulation.plan.shares
+    assert (share.total, share.per_device, share.num_devices) == (3, 2, 2)
     federation = trained().simulation.init()
     assert {len(leaf.sharding.device_set) for leaf in jax.tree.leaves(federation.clients)} == {2}
 
@@ -343,10 +343,10 @@ def test_with_starts_of_their_own_clients_differ_and_train_what_they_have(tiny: 
     parts, plan = own.simulation.homes, own.simulation.plan
     for c in range(3):
         client = jax.tree.map(lambda x, c=c: jnp.asarray(x[0, c]), own.first)
-        local, params, key = home(parts, plan, jnp.int32(c), jnp.int32(1))
+        local, params, key = home(parts, plan, 0, jnp.int32(c), jnp.int32(1))
         alone, _, _ = jax.jit(
             lambda client, local, params, key: client_round(
-                local, client, local.agent.share(client.agent), (params, key), local_steps=plan.local_steps
+                local, client, local.agent.share(client.agent), (params, key), local_steps=plan.shares[0].local_steps
             )
         )(client, local, params, key)
         found = jax.tree.map(lambda x, c=c: x[0, c], own.clients.agent.online)
