@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from polyfed.agents import A2C, DDPG, DQN, PPO, REINFORCE, SAC, Agent, Classifier, Group, Mixed, QLearning
+from polyfed.agents.foreign import Foreign
 from polyfed.aggregation import (
     AlignedMean,
     Consensus,
@@ -143,6 +144,11 @@ class Experiment(eqx.Module):
         steps = [self.local_steps if group.local_steps is None else group.local_steps for group in given]
         return tuple(dataclasses.replace(g, local_steps=n) for g, n in zip(given, steps, strict=True))
 
+    def placed_groups(self) -> list[tuple[int, Group]]:
+        """The groups, each with its first client."""
+        firsts = np.cumsum([0, *(group.num_clients for group in self.groups)])
+        return [(int(first), group) for first, group in zip(firsts, self.groups, strict=False)]
+
     @property
     def personal(self) -> bool:
         """Whether every client keeps a policy of its own."""
@@ -184,7 +190,10 @@ class Experiment(eqx.Module):
                     "them: give one number, or drop pooled from compare."
                 )
             check_leaves(name, group.agent, group.num_clients)
-            self._check_lengths(name, group)
+            if isinstance(group.agent, Foreign):
+                self._check_foreign(name)
+            else:
+                self._check_lengths(name, group)
         self._check_payload()
         transforms = [(f"transforms[{i}]", transform) for i, transform in enumerate(self.transforms)]
         for name, part in (("rule", self.rule), ("server_optimizer", self.server_optimizer), *transforms):
@@ -207,6 +216,13 @@ class Experiment(eqx.Module):
             raise ValueError(
                 "pooled trains one agent in the worlds of all clients, but the agents of this fleet are made "
                 "differently: drop pooled from compare."
+            )
+
+    def _check_foreign(self, name: str) -> None:
+        if isinstance(self.payload, Parameters):
+            raise ValueError(
+                f"{name} was made elsewhere and shows nobody its parameters: let clients send Predictions, as fedhpd "
+                "does, or nothing."
             )
 
     def _check_payload(self) -> None:
@@ -319,7 +335,10 @@ class Experiment(eqx.Module):
             one = jax.tree.map(lambda x: x[0], payload)
             return self.rule.aggregate(self.rule.init(one), Update(payload, jnp.ones(self.num_agents, jnp.float32)))[0]
 
-        (_, first), *others = groups = self.named_groups()
+        groups = [(name, g) for name, g in self.named_groups() if not isinstance(g.agent, Foreign)]
+        if not groups:
+            return
+        (_, first), *others = groups
         payload = jax.eval_shape(lambda: messages(first))
         for name, group in others:
             other = jax.eval_shape(lambda group=group: messages(group))

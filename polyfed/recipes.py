@@ -181,7 +181,7 @@ def _federated(experiment: Experiment, method: str, learner: type[Agent] = Agent
             "start from another method, and name pooled in compare."
         )
     for group in experiment.groups:
-        if not isinstance(group.agent, learner):
+        if learner is not Agent and not isinstance(group.agent, learner):
             raise ValueError(
                 f"{method} is made of {learner.__name__}, but the learner of {experiment.name} is "
                 f"{type(group.agent).__name__}: name another method, or give agent={learner.__name__}(...)."

@@ -34,6 +34,11 @@ def to_data(value: Any) -> Any:
         return np.asarray(value).tolist()
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
+    if callable(value):
+        name = getattr(value, "__qualname__", repr(value))
+        raise ValueError(
+            f"{name} is code, which a record cannot hold: run it with Simulation in Python, or use a part such as SB3."
+        )
     raise ValueError(f"{value!r} cannot be recorded as data: use numbers, strings, tuples and parts.")
 
 

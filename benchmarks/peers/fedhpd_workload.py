@@ -51,6 +51,10 @@ def parse_arguments(description: str, arguments: Sequence[str] | None = None) ->
     work = Work(**vars(parser.parse_args(arguments)))
     if min(work.rounds, work.warmup, work.threads, work.passes) < 1:
         parser.error(f"{work} has a number below 1: nothing would be timed, or nothing would be warm.")
+    if work.warmup % work.rounds:
+        parser.error(
+            f"--warmup {work.warmup} is no multiple of --rounds {work.rounds}, the length of a compiled block."
+        )
     return work
 
 

@@ -9,6 +9,7 @@ from polyfed.agents.dqn import DQN
 from polyfed.agents.embedding import Embedding
 from polyfed.agents.exploration import ExponentialDecay, LinearDecay
 from polyfed.agents.federated_planning import Planned, plan
+from polyfed.agents.foreign import Foreign, ForeignAgent, Made, guarded
 from polyfed.agents.local_terms import Proximal
 from polyfed.agents.mixed import Group, Mixed
 from polyfed.agents.noise import GaussianNoise, OrnsteinUhlenbeck, TargetSmoothing
@@ -22,6 +23,7 @@ from polyfed.agents.sac import SAC
 from polyfed.agents.step_sizes import Constant, Plateau, RobbinsMonro
 from polyfed.agents.survival import Survival
 from polyfed.agents.target import HardUpdate, SoftUpdate
+from polyfed.agents.virtual_agent import VirtualAgentStates
 from polyfed.agents.worst_case import WorstCase
 
 AGENTS = (DQN(), Classifier(), DDPG(), QLearning(), REINFORCE(), A2C(), PPO(), SAC())
@@ -42,10 +44,13 @@ __all__ = [
     "Distilled",
     "Embedding",
     "ExponentialDecay",
+    "Foreign",
+    "ForeignAgent",
     "GaussianNoise",
     "Group",
     "HardUpdate",
     "LinearDecay",
+    "Made",
     "Mixed",
     "ObservationStatistics",
     "OrnsteinUhlenbeck",
@@ -59,7 +64,9 @@ __all__ = [
     "SoftUpdate",
     "Survival",
     "TargetSmoothing",
+    "VirtualAgentStates",
     "WorstCase",
+    "guarded",
     "known_neighbours",
     "plan",
 ]

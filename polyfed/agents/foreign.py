@@ -104,6 +104,19 @@ class Foreign(eqx.Module):
         """Steps between two of its updates: local steps that are no multiple of it are rounded up."""
         return 1
 
+    @property
+    def episodic(self) -> bool:
+        """Its steps are steps."""
+        return False
+
+    def plain(self) -> Foreign:
+        """The same: what is federated about it is not in it."""
+        return self
+
+    def alone(self) -> Foreign:
+        """The same: what is federated about it is not in it."""
+        return self
+
     @abc.abstractmethod
     def check(self, environment: World) -> None:
         """Raise in one sentence if a field is out of range, the environment does not fit, or a package is missing."""

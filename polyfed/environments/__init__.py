@@ -17,9 +17,12 @@ from polyfed.environments.mountain_car_continuous import MountainCarContinuous, 
 from polyfed.environments.pendulum import Pendulum, PendulumParams, PendulumState
 from polyfed.environments.perturbed import Perturbed
 from polyfed.environments.probes import CONTINUOUS_PROBES, PROBES, ContinuousProbe, Probe, ProbeParams, ProbeState
+from polyfed.environments.public_states import NeutralStates, PublicStates, UniformStates
 from polyfed.environments.random_mdps import RandomMDPs, random_mdps, random_mdps_around, random_mdps_common, split_envs
 from polyfed.environments.spaces import Box, Discrete, Space
 from polyfed.environments.splits import Dirichlet, EqualSplit, LabelShards, Split, TestSet
+from polyfed.environments.state_diversity import diversity
+from polyfed.environments.state_file import FileStates
 from polyfed.environments.tabular import TabularMDP, TabularMDPs, TabularParams, TabularState
 from polyfed.environments.variation import Explicit, Grid, Uniform, Variation
 from polyfed.environments.walker2d import Walker2d, Walker2dParams
@@ -66,6 +69,7 @@ __all__ = [
     "Environment",
     "EqualSplit",
     "Explicit",
+    "FileStates",
     "Grid",
     "HalfCheetah",
     "HalfCheetahParams",
@@ -78,6 +82,7 @@ __all__ = [
     "MountainCarContinuousParams",
     "MountainCarParams",
     "MountainCarState",
+    "NeutralStates",
     "Params",
     "Pendulum",
     "PendulumParams",
@@ -86,6 +91,7 @@ __all__ = [
     "Probe",
     "ProbeParams",
     "ProbeState",
+    "PublicStates",
     "Quantity",
     "RandomMDPs",
     "Samples",
@@ -99,6 +105,7 @@ __all__ = [
     "TabularState",
     "TestSet",
     "Uniform",
+    "UniformStates",
     "Variation",
     "Walker2d",
     "Walker2dParams",
@@ -106,6 +113,7 @@ __all__ = [
     "WindyCliffParams",
     "WindyCliffs",
     "World",
+    "diversity",
     "quantities",
     "quantity",
     "random_mdps",

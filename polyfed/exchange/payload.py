@@ -15,11 +15,12 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from polyfed.agents.agent import Agent
 from polyfed.agents.distillation import Distillation, Distilled
+from polyfed.agents.virtual_agent import VirtualAgentStates
 from polyfed.environments import World
 from polyfed.environments.public_states import FileStates, NeutralStates, UniformStates
 from polyfed.types import Metrics, Payload, Prediction, Trajectory
 
-AnyPublicStates = UniformStates | NeutralStates | FileStates
+AnyPublicStates = UniformStates | NeutralStates | VirtualAgentStates | FileStates
 
 
 class PayloadKind(eqx.Module):

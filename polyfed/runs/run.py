@@ -125,7 +125,7 @@ def _run_arm(path: Path, simulation: Simulation, methods: tuple[str, ...], watch
         if done == experiment.num_rounds or time.monotonic() - saved >= pause:
             write_checkpoint(path, done, simulation.unpadded(federation), identity, logs)
             saved = time.monotonic()
-        tell()
+        tell(simulation.told())
     _finish(path, simulation, federation)
 
 
@@ -156,6 +156,7 @@ def _finish(path: Path, simulation: Simulation, federation: Any) -> None:
             for group, share in zip(simulation.plan.shares, shares, strict=True)
             for c in range(group.num_clients)
         }
+        models |= simulation.guest_weights(s)
         if not simulation.personal:
             models["global"] = _nth(federation.server.broadcast, s)
         for name, model in models.items():

@@ -42,6 +42,7 @@ class Federation(eqx.Module):
     clients: tuple[Client, ...]  # one per group, leaves [N, ...]
     server: Server  # leaves [S, ...]
     round: Int[Array, ""]  # rounds done
+    guests: Any = ()  # weights of agents made elsewhere, in a federation that is kept; see `hosted`
 
 
 class Homes(eqx.Module):
@@ -97,25 +98,20 @@ class Plan:
     """What fixes the compiled program besides the shapes of its arguments."""
 
     num_seeds: int
-    groups: tuple[tuple[int, int], ...]  # clients, and local steps per round, of each group
+    num_clients: int  # of one seed; among them may be some that are in no group, see `hosted`
+    groups: tuple[tuple[int, int, int], ...]  # the first client, the number of clients and local steps of each group
     devices: tuple[Any, ...]
     side_by_side: bool  # clients of a device in one vmap, rather than one after another
     common_start: bool = True  # all clients of a seed begin with the same parameters
     exchanges: int = 1  # times that messages go up and down in a round
 
     @property
-    def num_clients(self) -> int:
-        """Clients of one seed."""
-        return sum(num for num, _ in self.groups)
-
-    @property
     def shares(self) -> tuple[Share, ...]:
         """Where the clients of each group lie."""
-        firsts = np.cumsum([0, *(num for num, _ in self.groups)])
         sizes = self.num_seeds, len(self.devices)
         return tuple(
-            Share(int(first), num, *sizes, turn=index % len(self.devices), local_steps=steps)
-            for index, (first, (num, steps)) in enumerate(zip(firsts, self.groups, strict=False))
+            Share(first, num, *sizes, turn=index % len(self.devices), local_steps=steps)
+            for index, (first, num, steps) in enumerate(self.groups)
         )
 
     @property
@@ -126,17 +122,18 @@ class Plan:
 
 def plan(
     num_seeds: int,
-    groups: Sequence[tuple[int, int]],
+    num_clients: int,
+    groups: Sequence[tuple[int, int, int]],
     devices: list[Any] | None = None,
     *,
     common_start: bool = True,
     exchanges: int = 1,
 ) -> Plan:
-    """A plan over all devices that JAX sees, or over the given ones; `groups` are `(clients, local steps)`."""
-    total = num_seeds * sum(num for num, _ in groups)
+    """A plan over all devices that JAX sees, or over the given ones; `groups` as in `Plan`."""
+    total = max(1, num_seeds * sum(num for _, num, _ in groups))
     devices = (jax.devices() if devices is None else devices)[:total]
     side_by_side = devices[0].platform != "cpu"
-    return Plan(num_seeds, tuple(groups), tuple(devices), side_by_side, common_start, exchanges)
+    return Plan(num_seeds, num_clients, tuple(groups), tuple(devices), side_by_side, common_start, exchanges)
 
 
 def _take(tree: Any, *index: Array) -> Any:
@@ -202,7 +199,7 @@ def _on_devices(plan: Plan, function: Callable[..., Any], in_specs: Any, out_spe
 
 
 SPREAD, EVERYWHERE = PartitionSpec(AXIS), PartitionSpec()
-FEDERATION = Federation(clients=SPREAD, server=EVERYWHERE, round=EVERYWHERE)  # type: ignore[arg-type]
+FEDERATION = Federation(clients=SPREAD, server=EVERYWHERE, round=EVERYWHERE, guests=EVERYWHERE)  # type: ignore[arg-type]
 
 
 def home(homes: Homes, plan: Plan, group: int, place: Array, round_: Array) -> tuple[ClientParts, Params, PRNGKeyArray]:
@@ -308,19 +305,19 @@ def clients_half(
 
 
 def servers_half(
-    homes: Homes, parts: ServerParts, plan: Plan, federation: Federation, payload: Any, exchange: Array
+    homes: Homes, parts: ServerParts, plan: Plan, federation: Federation, update: Update, exchange: Array
 ) -> tuple[Server, Metrics]:
-    """The server's half of a round, of all seeds; payload leaves `[S, C, ...]`, `exchange` counts from 0."""
+    """The server's half of an exchange, of all seeds; payload leaves `[S, C, ...]`, weights `[S, C]`."""
     now = federation.round + 1
 
-    def one_server(seed: tuple[Server, Any, PRNGKeyArray]) -> tuple[Server, Metrics]:
-        server, payload, key = seed
+    def one_server(seed: tuple[Server, Update, PRNGKeyArray]) -> tuple[Server, Metrics]:
+        server, update, key = seed
         key = server_key(key, now)
         if plan.exchanges > 1:
             key = jax.random.fold_in(key, exchange)
-        return server_round(parts, server, Update(payload, homes.weights), key)
+        return server_round(parts, server, update, key)
 
-    return _each_seed(plan, one_server, (federation.server, payload, homes.keys))
+    return _each_seed(plan, one_server, (federation.server, update, homes.keys))
 
 
 def _round(homes: Homes, parts: ServerParts, plan: Plan, federation: Federation) -> tuple[Federation, Metrics]:
@@ -331,7 +328,8 @@ def _round(homes: Homes, parts: ServerParts, plan: Plan, federation: Federation)
 
     def exchange(federation: Federation, nth: Array) -> tuple[Federation, tuple[Metrics, Metrics]]:
         clients, payload, metrics = clients_half(homes, parts.rule.personal, plan, federation, nth)
-        server, figures = servers_half(homes, parts, plan, federation, payload, nth)
+        weights = jnp.broadcast_to(homes.weights, (plan.num_seeds, plan.num_clients))
+        server, figures = servers_half(homes, parts, plan, federation, Update(payload, weights), nth)
         return Federation(clients, server, federation.round), (metrics, figures)
 
     if plan.exchanges == 1:
@@ -342,6 +340,29 @@ def _round(homes: Homes, parts: ServerParts, plan: Plan, federation: Federation)
         metrics = jax.tree.map(lambda x: x[0], metrics)
         figures = jax.tree.map(lambda x: jnp.mean(x, axis=0), figures)
     return Federation(federation.clients, federation.server, federation.round + 1), {**metrics, **figures}
+
+
+@functools.partial(jax.jit, static_argnames=("plan", "personal"))
+def run_clients(
+    federation: Federation, homes: Homes, plan: Plan, personal: bool, exchange: Array
+) -> tuple[tuple[Client, ...], Any, Metrics]:
+    """The clients' half of one exchange by itself, see `clients_half`; leaves `[S, clients in groups, ...]`."""
+    half = lambda federation, homes, exchange: clients_half(homes, personal, plan, federation, exchange)  # noqa: E731
+    run = _on_devices(plan, half, (FEDERATION, EVERYWHERE, EVERYWHERE), (SPREAD, EVERYWHERE, EVERYWHERE))
+    return run(federation, homes, exchange)
+
+
+@functools.partial(jax.jit, static_argnames="plan")
+def run_server(
+    federation: Federation, homes: Homes, parts: ServerParts, plan: Plan, update: Update, exchange: Array
+) -> tuple[Server, Metrics]:
+    """The server's half of one exchange by itself, see `servers_half`."""
+
+    def half(federation: Federation, homes: Homes, parts: ServerParts, update: Update, exchange: Array) -> Any:
+        return servers_half(homes, parts, plan, federation, update, exchange)
+
+    specs = FEDERATION, EVERYWHERE, EVERYWHERE, EVERYWHERE, EVERYWHERE
+    return _on_devices(plan, half, specs, EVERYWHERE)(federation, homes, parts, update, exchange)
 
 
 @functools.partial(jax.jit, static_argnames=("plan", "num_rounds"), donate_argnames="federation")

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
-from polyfed.agents.mixed import Group
+from polyfed.agents import Group
+from polyfed.agents.foreign import Foreign
 from polyfed.environments import Split, World
 from polyfed.environments.environment import quantities
 from polyfed.experiment import Experiment
@@ -31,9 +32,13 @@ from polyfed.simulation.engine import (
     init_clients,
     init_server,
     plan,
+    run_clients,
     run_rounds,
+    run_server,
 )
+from polyfed.simulation.hosted import Guests
 from polyfed.simulation.round import Client, ClientParts, ServerParts
+from polyfed.types import Update
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +66,8 @@ class Simulation:
             ServerParts(experiment.transforms, experiment.rule, experiment.server_optimizer), None
         )
         fleets = [fleet(experiment, seed) for seed in (seeds if draws_each_seed(experiment) else seeds[:1])]
-        for group in experiment.groups:
+        compiled = [(first, g) for first, g in experiment.placed_groups() if not isinstance(g.agent, Foreign)]
+        for _, group in compiled:
             group.agent.caution(fleets[0])
         agents = experiment.num_agents
         each = lambda x: jnp.repeat(x, experiment.num_envs, axis=0).reshape(agents, -1, *x.shape[1:])  # noqa: E731
@@ -70,11 +76,16 @@ class Simulation:
         self._weights = jnp.ones(1) if experiment.pooled else experiment.environment.weights(fleets[0])
         self.plan: Plan = plan(
             len(seeds),
-            [(group.num_clients, group.local_steps) for group in experiment.groups],
+            agents,
+            [(first, group.num_clients, group.local_steps) for first, group in compiled],
             devices,
             common_start=experiment.common_start,
             exchanges=experiment.payload.exchanges,
         )
+        strangers = len(compiled) < len(experiment.groups)
+        states = functools.partial(public_states, experiment)
+        self.guests = Guests(experiment, seeds, self._params, states) if strangers else None
+        self._compiled = [group for _, group in compiled]
         judged = jax.tree.map(stack, *(self._evaluation_worlds(params) for params in fleets))
         self._worlds = judged, jax.random.key(experiment.evaluation.seed)
         self.seconds = 0.0
@@ -91,11 +102,17 @@ class Simulation:
             return ClientParts(experiment.environment, payload.of(agent, states))
 
         keys = jnp.stack([jax.random.key(seed) for seed in self.seeds])
-        return Homes(tuple(parts(group) for group in experiment.groups), self._params, self._weights, keys)
+        return Homes(tuple(parts(group) for group in self._compiled), self._params, self._weights, keys)
 
     def init(self) -> Federation:
         """The federation before its first round."""
-        clients, payload = init_clients(self.homes, self.plan)
+        if self.guests is not None:
+            self.guests.begin()
+        if self._compiled:
+            clients, payload = init_clients(self.homes, self.plan)
+        else:
+            assert self.guests is not None
+            clients, payload = (), self.guests.first_messages()
         server = init_server(self.parts, payload, self.plan)
         return self._put(Federation(clients, server, jnp.zeros((), jnp.int32)))
 
@@ -108,7 +125,8 @@ class Simulation:
             return jax.tree.map(lambda x: x[share.where], client)
 
         clients = tuple(cut(*group) for group in zip(self.plan.shares, federation.clients, strict=True))
-        return Federation(clients, federation.server, federation.round)
+        guests = () if self.guests is None else self.guests.save()
+        return Federation(clients, federation.server, federation.round, guests)
 
     def place(self, federation: Federation) -> Federation:
         """Lay a federation as `unpadded` gives it out over the devices, as every block of rounds leaves it."""
@@ -117,6 +135,8 @@ class Simulation:
             return jax.tree.map(lambda x: x[share.order % share.total], client)
 
         clients = tuple(fill(*group) for group in zip(self.plan.shares, federation.clients, strict=True))
+        if self.guests is not None and federation.guests:
+            self.guests.load(federation.guests, int(federation.round))
         return self._put(Federation(clients, federation.server, federation.round))
 
     def _put(self, federation: Federation) -> Federation:
@@ -136,7 +156,10 @@ class Simulation:
           steps per client, and `bytes_up` and `bytes_down`, all three exact integers.
         """
         began, compiled = time.perf_counter(), compile_seconds()
-        federation, metrics = run_rounds(federation, self.homes, self.parts, self.plan, num_rounds)
+        if self.guests is None:
+            federation, metrics = run_rounds(federation, self.homes, self.parts, self.plan, num_rounds)
+        else:
+            federation, metrics = self._advance_with(self.guests, federation, num_rounds)
         arrays = {name: np.asarray(value) for name, value in jax.device_get(metrics).items()}
         self._account(began, compiled)
         self.experiment.rule.refuse(arrays)
@@ -155,9 +178,84 @@ class Simulation:
             args = (federation.server.broadcast, self.homes, self.plan, self._worlds, episodes)
             parts.append(np.asarray(evaluate_global(*args))[:, None])
         if self._own:
-            parts.append(np.asarray(evaluate_own(federation.clients, self.homes, self.plan, self._worlds, episodes)))
+            parts.append(self._evaluate_own(federation, episodes))
         self._account(began, compiled)
         return np.concatenate(parts, axis=1)
+
+    def _evaluate_own(self, federation: Federation, episodes: int) -> np.ndarray:
+        """`[S, C, M]`."""
+        inside = None
+        if self._compiled:
+            args = federation.clients, self.homes, self.plan, self._worlds, episodes
+            inside = np.asarray(evaluate_own(*args))
+        if self.guests is None:
+            assert inside is not None
+            return inside
+        own = self.guests.evaluate(self._worlds, episodes)
+        scores = np.zeros((len(self.seeds), self.plan.num_clients, own.shape[2]))
+        scores[:, self.guests.clients] = own
+        if inside is not None:
+            scores[:, np.setdiff1d(np.arange(self.plan.num_clients), self.guests.clients)] = inside
+        return scores
+
+    def guest_weights(self, nth_seed: int) -> dict[str, dict[str, np.ndarray]]:
+        """By client, the weights of agents made elsewhere that save theirs."""
+        if self.guests is None:
+            return {}
+        pairs = zip(self.guests.guests, self.guests.save(), strict=True)
+        return {f"client-{guest.client}": arrays for guest, arrays in pairs if guest.seed == nth_seed and arrays}
+
+    def told(self) -> str:
+        """Which agents made elsewhere failed since the last call, and why; empty where none did."""
+        return "" if self.guests is None else self.guests.told()
+
+    def _advance_with(self, guests: Guests, federation: Federation, num_rounds: int) -> tuple[Federation, Any]:
+        """As `run_rounds`, guests taking part on the host."""
+        rounds = []
+        for _ in range(num_rounds):
+            newborn, found = int(federation.round) == 0, []
+            for nth in range(self.plan.exchanges):
+                federation, metrics = self._exchange_with(guests, federation, nth, newborn=newborn and nth == 0)
+                found.append(metrics)
+            mean = {name: np.mean([f[name] for f in found], axis=0) for name in found[0] if name in self._server_side}
+            rounds.append({**found[0], **mean})
+            federation = Federation(federation.clients, federation.server, federation.round + 1)
+        names = dict.fromkeys(name for metrics in rounds for name in metrics)
+        blank = np.full((len(self.seeds), self.plan.num_clients), np.nan)
+        return federation, {name: np.stack([metrics.get(name, blank) for metrics in rounds]) for name in names}
+
+    def _exchange_with(
+        self, guests: Guests, federation: Federation, nth: int, *, newborn: bool
+    ) -> tuple[Federation, dict[str, np.ndarray]]:
+        """One exchange: compiled groups begin on the devices, guests follow on the host, then the server."""
+        homes, plan, exchange = self.homes, self.plan, jnp.int32(nth)
+        clients, payload, metrics = federation.clients, None, {}
+        if self._compiled:
+            clients, payload, metrics = run_clients(federation, homes, plan, self.parts.rule.personal, exchange)
+        broadcast = jax.device_get(federation.server.broadcast)
+        own, came, told = guests.exchange(broadcast, newborn=newborn, learn=nth == 0)
+        inside = np.setdiff1d(np.arange(plan.num_clients), guests.clients)
+
+        def joined(compiled: Any, hosted: Any) -> np.ndarray:
+            """`[S, C, ...]` in the order of the clients, from `[S, some, ...]` of both kinds."""
+            hosted = np.asarray(hosted)
+            whole = np.full((len(self.seeds), plan.num_clients, *hosted.shape[2:]), np.nan, hosted.dtype)
+            whole[:, guests.clients] = hosted
+            if compiled is not None:
+                whole[:, inside] = np.asarray(compiled)
+            return whole
+
+        weights = np.broadcast_to(np.asarray(homes.weights), (len(self.seeds), plan.num_clients)).copy()
+        weights[:, guests.clients] *= came
+        everything = jax.tree.map(joined, payload if self._compiled else jax.tree.map(lambda _: None, own), own)
+        update = Update(everything, weights.astype(np.float32))
+        server, figures = run_server(federation, homes, self.parts, plan, update, exchange)
+        self._server_side = frozenset(figures)
+        missing = np.full((len(self.seeds), len(guests.clients)), np.nan, np.float32)
+        names = dict.fromkeys([*metrics, *told]) if nth == 0 else {}
+        whole = {name: joined(metrics.get(name), told.get(name, missing)) for name in names}
+        arrays = {name: np.asarray(value) for name, value in jax.device_get(figures).items()}
+        return Federation(clients, server, federation.round), {**whole, **arrays}
 
     def _steps(self, counted: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
         """Environment steps of every client: as counted where steps are episodes, elsewhere as planned."""

@@ -14,6 +14,8 @@ from polyfed.agents.adam import adam
 from polyfed.agents.agent import Agent
 from polyfed.agents.distillation import Distillation, Distilled
 from polyfed.agents.divergence import divergence
+from polyfed.agents.dqn import DQN
+from polyfed.agents.reinforce import REINFORCE
 from polyfed.environments import CartPole, Pendulum
 from polyfed.leaves import stacked
 from polyfed.testing.compare import assert_same, form, rows, same_bits
@@ -405,3 +407,19 @@ def test_what_does_not_fit_together():
         check(Linear("normal"), payload="logits")
     with pytest.raises(ValueError, match="adds to the loss of a policy, but Stubborn learns values"):
         check(Stubborn(), form="joint", refresh="event")
+
+
+def test_learners_of_the_library_can_be_distilled():
+    joint = {"form": "joint", "refresh": "event"}
+    for learner, world, settings in (
+        (REINFORCE(), CartPole(), {}),
+        (REINFORCE(), CartPole(), joint),
+        (REINFORCE.continuous(), Pendulum(), {"direction": "reverse"}),
+        (DQN(), CartPole(), {"payload": "probabilities", "optimizer": "separate"}),
+    ):
+        public = np.zeros((4, world.observation_space.size), np.float32)
+        agent = Distilled(learner, Distillation(**settings), public)
+        agent.check(world)
+        assert agent.episodic == learner.episodic
+    with pytest.raises(ValueError, match="adds to the loss of a policy, but DQN learns values"):
+        Distilled(DQN(), Distillation(**joint), PUBLIC).check(CartPole())

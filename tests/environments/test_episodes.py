@@ -12,7 +12,7 @@ import pytest
 
 from polyfed import recipes
 from polyfed.environments import Acrobot, CartPole, Environment, Explicit, MountainCar, Probe
-from polyfed.environments.episodes import evaluate_policy
+from polyfed.environments.episodes import evaluate_policy, play_episode
 from polyfed.environments.gymnasium import reference, set_state
 from polyfed.environments.probes import DELAYED_REWARD, OBSERVED_REWARD
 from polyfed.experiment import Evaluation, Experiment
@@ -103,6 +103,55 @@ def test_every_policy_and_every_environment_meets_the_same_starts() -> None:
 def test_another_seed_gives_other_starts() -> None:
     found = [np.asarray(evaluate_policy(CartPole(), lean, lengths(0.5), jax.random.key(s), 8)) for s in (0, 1)]
     assert np.any(found[0] != found[1])
+
+
+# Whole episodes, to learn from
+
+
+def naive_episode(environment: Environment, act: Any, params: Any, key: Any) -> list[list[tuple[Any, ...]]]:
+    """The steps of each environment's episode, one environment and one step after another."""
+    num_envs, found = jax.tree.leaves(params)[0].shape[0], []
+    k_reset, k_steps = jax.random.split(key)
+    keys = jax.random.split(k_steps, (environment.max_steps, num_envs + 1))
+    reset, step = jax.jit(environment.reset), jax.jit(environment.step)
+    for e, k in enumerate(jax.random.split(k_reset, num_envs)):
+        world, lived = jax.tree.map(lambda x, e=e: x[e], params), []
+        state, observation = reset(k, world)
+        while not lived or not (lived[-1][4] or lived[-1][5]):
+            action = act(jnp.broadcast_to(observation, (num_envs, *observation.shape)), keys[len(lived), -1])[e]
+            state, given = step(keys[len(lived), e], state, action, world)
+            ends = bool(given.terminated), bool(given.truncated)
+            lived.append((observation, action, given.reward, given.observation, *ends))
+            observation = given.observation
+        found.append(lived)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("environment", "params"),
+    [
+        (CartPole(max_steps=25), Explicit({"half_length": (0.05, 0.5, 5.0)})),
+        (Acrobot(max_steps=6), Explicit({"torque_noise": (0.0, 0.5, 1.0)})),
+    ],
+    ids=["CartPole", "Acrobot with noise"],
+)
+def test_an_episode_is_that_of_a_loop_and_zeros_after_its_end(environment: Environment, params: Any) -> None:
+    act = lambda o, key: jax.random.randint(key, o.shape[:1], 0, 2, jnp.int32)  # noqa: E731
+    params = params.params(environment, 3)
+    play = jax.jit(lambda key: play_episode(environment, act, params, key))
+    trajectory, returns, steps = play(jax.random.key(6))
+    expected = naive_episode(environment, act, params, jax.random.key(6))
+    assert steps.tolist() == [len(lived) for lived in expected]
+    if isinstance(environment, CartPole):
+        assert len(set(steps.tolist())) > 1
+    names = ("observation", "action", "reward", "next_observation", "terminated", "truncated")
+    for e, lived in enumerate(expected):
+        assert float(returns[e]) == pytest.approx(sum(float(now[2]) for now in lived))
+        for name, wanted in zip(names, zip(*lived, strict=True), strict=True):
+            found = np.asarray(getattr(trajectory, name))[:, e]
+            assert found.shape[0] == environment.max_steps
+            np.testing.assert_allclose(found[: len(lived)], np.stack(wanted), rtol=1e-5, atol=1e-6)
+            assert not found[len(lived) :].any()
 
 
 # The matrix of an experiment
