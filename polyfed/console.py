@@ -61,7 +61,7 @@ class Monitor:
         self._began = time.monotonic()
         self._rows: dict[str, tuple[str, ...]] = {}
         self._resumed_share: float | None = None  # of the whole run that was done before
-        self._resumed_at: dict[str, int] = {}
+        self._steps: dict[str, int] = {}  # of all clients and seeds, that were seen
         self._warned: set[str] = set()  # arms of which it was said that a fusion scrambled
 
     def __enter__(self) -> Monitor:
@@ -79,7 +79,8 @@ class Monitor:
         """Show a block."""
         if progress.message:
             self._console.print(f"[yellow]{escape(progress.message)}[/]", soft_wrap=True)
-        self._resumed_at.setdefault(progress.arm, progress.round)
+        lived = int(np.sum(progress.metrics.get("steps", 0)))
+        self._steps[progress.arm] = self._steps.get(progress.arm, 0) + lived
         if self._resumed_share is None:
             self._resumed_share = _share(progress)
         for client in diverged(progress):
@@ -103,10 +104,7 @@ class Monitor:
         deployed = deployed_returns(p)
         traffic = simulation.traffic
         sent = p.round * experiment.num_clients * (traffic.up + traffic.down)
-        steps = (
-            (p.round - self._resumed_at[p.arm]) * experiment.local_steps * experiment.num_clients * experiment.num_envs
-        )
-        rate = steps * len(simulation.seeds) / simulation.seconds if simulation.seconds > 0 else 0.0
+        rate = self._steps[p.arm] / simulation.seconds if simulation.seconds > 0 else 0.0
         worst = int(np.argmin(deployed.mean(axis=0)))
         spent, newly = time.monotonic() - self._began, _share(p) - (self._resumed_share or 0.0)
         left = readable_seconds(spent * (1 - _share(p)) / newly) if newly > 0 else "?"

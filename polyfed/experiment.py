@@ -27,6 +27,7 @@ from polyfed.aggregation import (
     WassersteinBarycenter,
     WeightedMean,
 )
+from polyfed.aggregation.shared_walk import SharedWalk
 from polyfed.checks import whole_in_range
 from polyfed.environments import (
     Acrobot,
@@ -40,6 +41,7 @@ from polyfed.environments import (
     Grid,
     HalfCheetah,
     Hopper,
+    InvertedPendulum,
     LabelShards,
     MountainCar,
     MountainCarContinuous,
@@ -54,18 +56,19 @@ from polyfed.environments import (
     WindyCliffs,
 )
 from polyfed.exchange import ClipNorm, HalfPrecision, LoseMessages, Nothing, Parameters, Predictions
+from polyfed.exchange.server_walk import ServerStates
 from polyfed.leaves import check_leaves, differing, stacked, with_number
 from polyfed.types import Update
 
 Classic = CartPole | Acrobot | MountainCar | MountainCarContinuous | Pendulum
-Bodies = HalfCheetah | Hopper | Walker2d
+Bodies = HalfCheetah | Hopper | Walker2d | InvertedPendulum
 Tabular = TabularMDP | WindyCliff
 AnyEnvironment = Classic | Bodies | Tabular | Dataset
 AnyVariation = Explicit | Grid | Uniform | RandomMDPs | WindyCliffs | EqualSplit | LabelShards | Dirichlet
 AnyHeldOut = Explicit | Grid | Uniform | Perturbed | TestSet
 AnyAgent = DQN | DDPG | QLearning | Classifier | REINFORCE | A2C | PPO | SAC | Mixed
-AnyPayload = Parameters | Predictions | Nothing
-AnyRule = WeightedMean | WassersteinBarycenter | LocalOnly | AlignedMean | NestedMean | Switch | Consensus
+AnyPayload = Parameters | Predictions | Nothing | ServerStates
+AnyRule = WeightedMean | WassersteinBarycenter | LocalOnly | AlignedMean | NestedMean | Switch | Consensus | SharedWalk
 AnyServerOptimizer = ServerSGD | ServerMomentum | ServerAdam | ServerYogi
 AnyTransform = ClipNorm | HalfPrecision | LoseMessages
 
@@ -82,7 +85,7 @@ class Evaluation(eqx.Module):
 
 
 class Variant(eqx.Module):
-    """The experiment with another rule, or with other numbers, under a name that `compare` can call.
+    """The experiment with another rule or payload, or with other numbers, under a name that `compare` can call.
 
     >>> Variant("robust", numbers=(("agent.worst_case.omega", 0.5),)).method
     'robust'
@@ -91,14 +94,16 @@ class Variant(eqx.Module):
     method: str = eqx.field(static=True)  # lower case, words joined by underscores
     rule: AnyRule | None = None  # none: the experiment's own
     numbers: tuple[tuple[str, float], ...] = eqx.field(default=(), static=True)  # path of a field, and its value
+    payload: AnyPayload | None = None  # none: the experiment's own
 
     def __call__(self, experiment: Experiment) -> Experiment:
         """The experiment so changed; raises `ValueError` if a path leads nowhere."""
         changed: Any = experiment
         for path, value in self.numbers:
             changed = with_number(changed, path, value)
-        rule = experiment.rule if self.rule is None else self.rule
-        return dataclasses.replace(changed, method=self.method, rule=rule)
+        rule = changed.rule if self.rule is None else self.rule
+        payload = changed.payload if self.payload is None else self.payload
+        return dataclasses.replace(changed, method=self.method, rule=rule, payload=payload)
 
 
 class Experiment(eqx.Module):
@@ -224,11 +229,17 @@ class Experiment(eqx.Module):
                 f"{name} was made elsewhere and shows nobody its parameters: let clients send Predictions, as fedhpd "
                 "does, or nothing."
             )
+        if self.payload.walks:
+            raise ValueError(
+                f"{name} was made elsewhere and answers on public states that are fixed, but ServerStates change every "
+                "round: let clients send Predictions."
+            )
 
     def _check_payload(self) -> None:
         """Refuse what cannot be sent, and a rule or server optimizer that is not made for it."""
         self.payload.check(self.environment)
-        rule, sends = type(self.rule).__name__, isinstance(self.payload, Predictions)
+        check_leaves("payload", self.payload, None if isinstance(self.agent, Mixed) else self.num_agents)
+        rule, sends = type(self.rule).__name__, self.payload.predictive
         if isinstance(self.payload, Nothing) != (not self.rule.exchanges) and not isinstance(self.payload, Parameters):
             raise ValueError(
                 f"payload = {type(self.payload).__name__} and rule = {rule} disagree on whether clients send anything: "
@@ -240,6 +251,8 @@ class Experiment(eqx.Module):
                 f"{rule} cannot merge what clients send, which are {'predictions' if sends else 'parameters'}: "
                 f"use {remedy}."
             )
+        if self.rule.exchanges:
+            self._check_walk()
         if sends and self.common_start:
             raise ValueError(
                 "common_start = True would begin with one set of parameters for all, but clients that send predictions "
@@ -253,6 +266,23 @@ class Experiment(eqx.Module):
         clients = getattr(self.rule, "check_clients", None)
         if clients is not None:
             clients(self.num_clients)
+
+    def _check_walk(self) -> None:
+        """Refuse a server that walks where nobody follows, or the other way round, and what would bend its way."""
+        rule, payload, server = self.rule, type(self.payload).__name__, self.server_optimizer
+        if self.payload.walks != rule.walks:
+            who = "tells clients" if rule.walks else "does not tell clients"
+            remedy = (
+                "the payload ServerStates, or Consensus" if rule.walks else "SharedWalk, or the payload Predictions"
+            )
+            raise ValueError(
+                f"{type(rule).__name__} {who} where to predict next, which does not fit {payload}: use {remedy}."
+            )
+        if rule.walks and (not isinstance(server, ServerSGD) or server.learning_rate != 1):
+            raise ValueError(
+                f"{type(server).__name__} would move the state at which {type(rule).__name__} stands: use "
+                "ServerSGD(learning_rate=1)."
+            )
 
     def _check_names(self) -> None:
         variants = [("variants.method", variant.method, "_") for variant in self.variants]
@@ -320,14 +350,15 @@ class Experiment(eqx.Module):
             )
 
     def _check_messages(self) -> None:
-        """Refuse a rule that cannot merge what these learners share, by merging shapes."""
+        """Refuse learners that cannot send what they should, and a rule that cannot merge it, by merging shapes."""
+        space = self.environment.observation_space
+        num_states = getattr(getattr(self.payload, "distillation", None), "chunks", 0)  # the fewest that will do
+        public = jnp.zeros((num_states, space.size if isinstance(space, Box) else 1))
 
         def messages(group: Group) -> Any:
-            """`[clients, ...]`, with as many public states as there are chunks."""
-            space = self.environment.observation_space
-            num_states = getattr(getattr(self.payload, "distillation", None), "chunks", 0)
-            public = jnp.zeros((num_states, space.size if isinstance(space, Box) else 1))
-            agent = self.payload.of(jax.tree.map(lambda x: x[0], stacked(group.agent, group.num_clients)), public)
+            """`[clients, ...]`."""
+            first = lambda part: jax.tree.map(lambda x: x[0], stacked(part, group.num_clients))  # noqa: E731
+            agent = first(self.payload).of(first(group.agent), public)
             payload = agent.share(agent.init(jax.random.key(0), self.environment, self.worlds_per_agent))
             return jax.tree.map(lambda x: jnp.broadcast_to(x, (group.num_clients, *jnp.shape(x))), payload)
 
@@ -338,6 +369,9 @@ class Experiment(eqx.Module):
         groups = [(name, g) for name, g in self.named_groups() if not isinstance(g.agent, Foreign)]
         if not groups:
             return
+        if isinstance(self.payload, Predictions):
+            for _, group in groups:
+                self.payload.of(group.agent, public).check(self.environment)
         (_, first), *others = groups
         payload = jax.eval_shape(lambda: messages(first))
         for name, group in others:
@@ -370,6 +404,12 @@ class Experiment(eqx.Module):
             self._check_silent("A pooled agent" if self.pooled else rule)
         for transform in self.transforms:
             name = type(transform).__name__
+            if transform.loses and isinstance(self.payload, Predictions) and self.payload.distillation.in_parts:
+                raise ValueError(
+                    f"{name} may lose every message of an exchange, after which clients would take the consensus on "
+                    f'one part of the public states for that on the next: use distillation.refresh = "event", or drop '
+                    f"{name}."
+                )
             if transform.sum_only and not self.rule.linear:
                 raise ValueError(
                     f"{name} reveals only the sum of the messages, but {rule} needs them one by one: "

@@ -19,8 +19,10 @@ from polyfed.aggregation import (
     WassersteinBarycenter,
     WeightedMean,
 )
+from polyfed.aggregation.shared_walk import SharedWalk
 from polyfed.checks import one_of
 from polyfed.exchange import Nothing, Parameters, Predictions
+from polyfed.exchange.server_walk import ServerStates
 from polyfed.experiment import Experiment
 
 Recipe = Callable[[Experiment], Experiment]
@@ -141,7 +143,7 @@ def fedhpd(experiment: Experiment) -> Experiment:
     the experiment's own public states, distillation and consensus, if it has them.
     """
     payload = experiment.payload if isinstance(experiment.payload, Predictions) else Predictions()
-    rule = experiment.rule if experiment.rule.predictive else Consensus()
+    rule = experiment.rule if _consensus_kind(experiment) not in (None, "upper") else Consensus()
     return _federated(experiment, "fedhpd", rule=rule, payload=payload, common_start=False)
 
 
@@ -151,14 +153,24 @@ def fedhql(experiment: Experiment) -> Experiment:
     The parts are those of FedHPD; the exact form of the bonus, mean plus one standard deviation over clients, is ours.
     """
     payload = experiment.payload if isinstance(experiment.payload, Predictions) else Predictions()
-    rule = experiment.rule if experiment.rule.predictive else Consensus("upper")
+    rule = experiment.rule if _consensus_kind(experiment) == "upper" else Consensus("upper")
     return _federated(experiment, "fedhql", DQN, rule=rule, payload=payload, common_start=False)
+
+
+def dpa_fedrl(experiment: Experiment) -> Experiment:
+    """Agents that move towards the mean of what all would do where the server walks (Jiang et al. 2025, DPA-FedRL).
+
+    A baseline of FedHPD, with d = 1: there `local_steps` is one episode.
+    """
+    payload = experiment.payload if experiment.payload.walks else ServerStates()
+    rule = experiment.rule if experiment.rule.walks else SharedWalk(experiment.environment)
+    return _federated(experiment, "dpa_fedrl", rule=rule, payload=payload, common_start=False)
 
 
 def local_only(experiment: Experiment) -> Experiment:
     """Every client learns alone: the baseline that federation has to beat. By itself it is compared with nothing."""
     alone = _federated(experiment, "local_only", rule=LocalOnly())
-    shows = isinstance(experiment.agent, Mixed) or isinstance(experiment.payload, Predictions)
+    shows = isinstance(experiment.agent, Mixed) or experiment.payload.predictive
     payload = Nothing() if shows else Parameters()
     alone = alone.with_learners(lambda learner: learner.alone())
     return dataclasses.replace(alone, payload=payload, transforms=(), compare=())
@@ -194,18 +206,21 @@ def _federated(experiment: Experiment, method: str, learner: type[Agent] = Agent
 
 def _worst_case(experiment: Experiment, method: str, learner: type[Agent]) -> Experiment:
     """With the agent's own worst case if it has one."""
-    federated, own = _federated(experiment, method, learner), getattr(experiment.agent, "worst_case", None)
-    plain: Any = federated.agent
-    agent = dataclasses.replace(plain, worst_case=own or WorstCase(), shared=(*plain.shared, "worst_case"))
-    return dataclasses.replace(federated, agent=agent)
+    own = getattr(experiment.agent, "worst_case", None) or WorstCase()
+    wary = lambda plain: dataclasses.replace(plain, worst_case=own, shared=(*plain.shared, "worst_case"))  # noqa: E731
+    return _federated(experiment, method, learner).with_learners(wary)
 
 
 def _embedding(experiment: Experiment, method: str, learner: type[Agent]) -> Experiment:
     """With the agent's own embedding if it has one."""
-    federated, own = _federated(experiment, method, learner), getattr(experiment.agent, "embedding", None)
-    plain: Any = federated.agent
-    agent = dataclasses.replace(plain, embedding=own or Embedding.for_clients(experiment.num_clients))
-    return dataclasses.replace(federated, agent=agent)
+    own = getattr(experiment.agent, "embedding", None) or Embedding.for_clients(experiment.num_clients)
+    embedded = lambda plain: dataclasses.replace(plain, embedding=own)  # noqa: E731
+    return _federated(experiment, method, learner).with_learners(embedded)
+
+
+def _consensus_kind(experiment: Experiment) -> str | None:
+    """How the experiment merges predictions; None where it merges none."""
+    return experiment.rule.kind if isinstance(experiment.rule, Consensus) else None
 
 
 RECIPES: dict[str, Recipe] = {
@@ -230,6 +245,7 @@ RECIPES: dict[str, Recipe] = {
     "perddpgavg": perddpgavg,
     "fedhpd": fedhpd,
     "fedhql": fedhql,
+    "dpa_fedrl": dpa_fedrl,
     "local_only": local_only,
     "pooled": pooled,
 }

@@ -104,3 +104,17 @@ class ActionValues(eqx.Module):
 
 Prediction = Probabilities | Logits | Gaussians | ActionValues
 """What an agent would do, or expects, on states that everybody knows: a message that shows nothing of its make."""
+
+
+class Visit(eqx.Module):
+    """Predictions on one state, and where to predict next: what goes up and down while the server walks on its own.
+
+    >>> import jax.numpy as jnp
+    >>> here, there = jnp.zeros(4), jnp.ones(4)
+    >>> Visit(at=here, prediction=Probabilities(jnp.array([[0.25, 0.75]])), following=there).following.shape
+    (4,)
+    """
+
+    at: Float[Array, "... D"]  # the state that is predicted on
+    prediction: Prediction  # leaves [..., 1, A] or [..., 1, size]
+    following: Float[Array, "... D"]  # the state to predict on next; of a client, which does not know it: `at`

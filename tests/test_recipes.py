@@ -5,9 +5,22 @@ import dataclasses
 import numpy as np
 import pytest
 
-from polyfed.agents import DDPG, Embedding, HardUpdate, Proximal, QLearning, Survival, WorstCase
+from polyfed.agents import (
+    DDPG,
+    DQN,
+    Distillation,
+    Embedding,
+    Group,
+    HardUpdate,
+    Mixed,
+    Proximal,
+    QLearning,
+    Survival,
+    WorstCase,
+)
 from polyfed.aggregation import (
     AlignedMean,
+    Consensus,
     LocalOnly,
     NestedMean,
     ServerAdam,
@@ -19,7 +32,8 @@ from polyfed.aggregation import (
     WeightedMean,
 )
 from polyfed.environments import Pendulum, Uniform
-from polyfed.exchange import ClipNorm, HalfPrecision
+from polyfed.environments.public_states import UniformStates
+from polyfed.exchange import ClipNorm, HalfPrecision, Nothing, Parameters, Predictions
 from polyfed.experiment import Variant
 from polyfed.experiments import load
 from polyfed.recipes import BASELINES, RECIPES, arms
@@ -30,6 +44,7 @@ NAMED = load("cartpole-poles")
 BASE = dataclasses.replace(NAMED, agent=dataclasses.replace(NAMED.agent, n_step=1))  # a worst case is of one step
 PENDULUM = dataclasses.replace(BASE, environment=Pendulum(), variation=Uniform(["mass"]), agent=DDPG())
 PENDULUM = dataclasses.replace(PENDULUM, evaluation=dataclasses.replace(PENDULUM.evaluation, num_held_out=0))
+PREDICTIVE = ("fedhpd", "fedhql")  # clients send predictions, and each begins with parameters of its own
 METHOD_PARTS = {"local_terms", "worst_case", "embedding", "shared"}  # what makes a federated method of a learner
 
 
@@ -58,6 +73,8 @@ PARTS = {  # method: rule, server optimizer
     "fedrddpg": (WeightedMean(), ServerSGD()),
     "perdqnavg": (WeightedMean(), ServerSGD()),
     "perddpgavg": (WeightedMean(), ServerSGD()),
+    "fedhpd": (Consensus(), ServerSGD()),
+    "fedhql": (Consensus("upper"), ServerSGD()),
     "local_only": (LocalOnly(), ServerSGD()),
     "pooled": (WeightedMean(), ServerSGD()),
 }
@@ -79,6 +96,8 @@ def test_a_recipe_is_its_parts_and_passes(name):
     assert (made.rule, made.server_optimizer) == PARTS[name]
     assert made.method == name
     assert made.pooled == (name == "pooled")
+    assert made.payload == (Predictions() if name in PREDICTIVE else Parameters())
+    assert made.common_start == (name not in PREDICTIVE)
     assert made.agent.local_terms == ((Proximal(),) if name == "fedprox" else ())
 
 
@@ -100,13 +119,16 @@ def test_a_recipe_leaves_worlds_learner_and_budget_alone(name):
 def test_a_recipe_undoes_what_another_method_added(first, then):
     """So an arm does not depend on which method the experiment was written down with; but see `local_only`."""
     base = PENDULUM if "ddpg" in first + then else BASE
-    if base is PENDULUM and "dqn" in first + then:
+    if base is PENDULUM and ("dqn" in first + then or "fedhql" in (first, then)):
         return  # no experiment is for both
     through = RECIPES[then](RECIPES[first](base))
     direct = RECIPES[then](base)
     if first == "local_only":  # it forgets what survived and what was compared
         agent = dataclasses.replace(direct.agent, survival=Survival.everything())
         direct = dataclasses.replace(direct, agent=agent, compare=through.compare)
+    if first in PREDICTIVE:  # it says how clients begin, in all arms alike
+        payload = Nothing() if then == "local_only" else direct.payload
+        direct = dataclasses.replace(direct, common_start=False, payload=payload)
     assert through == direct
 
 
@@ -254,3 +276,40 @@ def test_a_table_has_no_loss_for_fedprox():
     base = dataclasses.replace(BASE, agent=QLearning())
     with pytest.raises(ValueError, match="fedprox adds a term to a loss, but QLearning has none"):
         RECIPES["fedprox"](base)
+
+
+# Predictions
+
+
+def test_fedhpd_and_fedhql_keep_public_states_and_distillation_but_each_its_consensus():
+    payload = Predictions(UniformStates(num=10), Distillation(chunks=5))
+    own = dataclasses.replace(BASE, payload=payload, rule=Consensus("median"), common_start=False)
+    assert RECIPES["fedhpd"](own).rule == Consensus("median")
+    assert RECIPES["fedhql"](own).rule == Consensus("upper")
+    assert RECIPES["fedhpd"](RECIPES["fedhql"](own)).rule == Consensus()
+    assert RECIPES["fedhql"](dataclasses.replace(own, rule=Consensus("upper", bonus=0.5))).rule.bonus == 0.5
+    assert {RECIPES[name](own).payload for name in PREDICTIVE} == {payload}
+
+
+FLEET = Mixed((Group(DQN(hidden=(4,))), Group(DQN(hidden=(8,)), num_clients=2)))
+MIXED = dataclasses.replace(BASE, agent=FLEET, common_start=False, compare=())
+
+
+def test_a_fleet_of_different_make_federates_by_predictions_or_learns_alone():
+    for name in PREDICTIVE:
+        RECIPES[name](MIXED).check()
+    alone = RECIPES["local_only"](RECIPES["fedhpd"](MIXED))
+    alone.check()
+    assert alone.payload == Nothing()
+    assert all(group.agent.survival == Survival.everything() for group in alone.groups)
+
+
+@pytest.mark.parametrize("name", ["fedavg", "fedrdqn", "perdqnavg", "fedwb"])
+def test_parameters_of_a_fleet_of_different_make_cannot_be_merged(name):
+    with pytest.raises(ValueError, match=r"send messages of different shapes, which nothing can merge: .*\.$"):
+        RECIPES[name](MIXED).check()
+
+
+def test_a_fleet_of_different_make_cannot_be_pooled():
+    with pytest.raises(ValueError, match=r"the agents of this fleet are made differently: drop pooled from compare\.$"):
+        RECIPES["pooled"](MIXED).check()

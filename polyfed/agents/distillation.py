@@ -64,6 +64,11 @@ class Distillation(eqx.Module):
         """How often predictions go up, and a consensus comes down, in one event."""
         return self.chunks * self.repetitions if self.refresh == "chunk" else 1
 
+    @property
+    def in_parts(self) -> bool:
+        """Whether a consensus is on one part of the public states, and the next one on another."""
+        return self.refresh == "chunk" and self.chunks > 1
+
     def check(self) -> None:
         """Raise `ValueError` in one sentence if a field is out of range, or two contradict each other."""
         one_of("distillation.direction", self.direction, DIRECTIONS)
@@ -87,6 +92,19 @@ class Distillation(eqx.Module):
             raise ValueError(
                 'distillation.form = "joint" takes no steps of its own, so a separate optimizer would do nothing: '
                 'use optimizer = "own", or form = "steps".'
+            )
+
+    def check_chunks(self, num_states: int) -> None:
+        """Raise `ValueError` unless so many public states can be cut into chunks.
+
+        >>> Distillation(chunks=3).check_chunks(10)
+        Traceback (most recent call last):
+        ValueError: 10 public states cannot be cut into distillation.chunks = 3 equal parts: change one of the two.
+        """
+        if num_states % self.chunks:
+            raise ValueError(
+                f"{num_states} public states cannot be cut into distillation.chunks = {self.chunks} equal parts: "
+                "change one of the two."
             )
 
     def loss(self, target: Prediction, prediction: Prediction) -> Float[Array, ""]:
@@ -140,12 +158,7 @@ class Distilled(Agent):
         self.learner.check(environment)
         self.distillation.check()
         check_states(jnp.shape(self.public), environment)
-        num, chunks = self.public.shape[0], self.distillation.chunks
-        if num % chunks:
-            raise ValueError(
-                f"{num} public states cannot be cut into distillation.chunks = {chunks} equal parts: change one of "
-                "the two."
-            )
+        self.distillation.check_chunks(self.public.shape[0])
         first = jax.tree.map(lambda x: x[0] if _per_client(x) else x, self, is_leaf=_per_client)
 
         def predict(key: PRNGKeyArray) -> Prediction:

@@ -33,8 +33,6 @@ RULES: tuple[AggregationRule, ...] = (
     AlignedMean(),
     Consensus(),
     Consensus("median"),
-    Consensus("trimmed_mean"),
-    Consensus("log_mean"),
 )
 
 SERVER_OPTIMIZERS: tuple[ServerOptimizer, ...] = (ServerSGD(), ServerMomentum(), ServerAdam(), ServerYogi())

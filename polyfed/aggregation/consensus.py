@@ -5,6 +5,7 @@ References: jiang2025fedhpd, fan2023fedhql, yin2018median.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, get_args
 
 import equinox as eqx
@@ -182,7 +183,7 @@ less, or kind="median".
         if self.on_invalid == "drop":
             refused = np.where(np.nan_to_num(metrics.get("heard", np.ones(()))) > 0, 0, refused)
         if refused.any():
-            first, most = np.argwhere(refused)[0][0] + 1, int(refused.max())
+            first, most = np.argwhere(refused)[0][0] + 1, math.ceil(refused.max())
             who = "All" if self.on_invalid == "drop" else f"{most}"
             remedy = "" if self.on_invalid == "drop" else ", or leave such clients out with --rule.on-invalid drop"
             raise DivergedError(

@@ -20,6 +20,7 @@ class AggregationRule(eqx.Module):
     - `exchanges`: clients send messages at all; a rule that does not is a baseline without a federation.
     - `nested`: it can merge `Nested` messages, of networks of different widths.
     - `predictive`: it merges predictions on public states, and nothing else.
+    - `walks`: it also says on which state clients predict next, and merges `Visit` messages, nothing else.
 
     Contract (see `polyfed.testing.check_rule`): the order of clients does not matter, absent clients (weight 0) are as
     if they had never been there whatever their payload holds, equal payloads come back unchanged, and when nobody came
@@ -49,6 +50,11 @@ class AggregationRule(eqx.Module):
     @property
     def predictive(self) -> bool:
         """Whether it merges predictions on public states, rather than parameters."""
+        return False
+
+    @property
+    def walks(self) -> bool:
+        """Whether it says where clients predict next."""
         return False
 
     def check(self) -> None:

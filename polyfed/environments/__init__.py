@@ -12,6 +12,7 @@ from polyfed.environments.environment import Environment, Params, Quantity, Step
 from polyfed.environments.half_cheetah import HalfCheetah, HalfCheetahParams
 from polyfed.environments.hopper import Hopper, HopperParams
 from polyfed.environments.idx import IdxFolder, Samples
+from polyfed.environments.inverted_pendulum import InvertedPendulum, InvertedPendulumParams
 from polyfed.environments.mountain_car import MountainCar, MountainCarParams, MountainCarState
 from polyfed.environments.mountain_car_continuous import MountainCarContinuous, MountainCarContinuousParams
 from polyfed.environments.pendulum import Pendulum, PendulumParams, PendulumState
@@ -43,7 +44,7 @@ SPLITS: tuple[Split, ...] = (EqualSplit(), LabelShards(), Dirichlet())
 FAMILIES: tuple[Environment, ...] = (CartPole(), Acrobot(), MountainCar(), MountainCarContinuous(), Pendulum())
 """One instance of every family with its published time limit; every contract check runs on each."""
 
-BODIES: tuple[Environment, ...] = (HalfCheetah(), Hopper(), Walker2d())
+BODIES: tuple[Environment, ...] = (HalfCheetah(), Hopper(), Walker2d(), InvertedPendulum())
 """One instance of every family that MuJoCo steps (`pip install "polyfed[mujoco]"`); as for `FAMILIES`."""
 
 __all__ = [
@@ -76,6 +77,8 @@ __all__ = [
     "Hopper",
     "HopperParams",
     "IdxFolder",
+    "InvertedPendulum",
+    "InvertedPendulumParams",
     "LabelShards",
     "MountainCar",
     "MountainCarContinuous",

@@ -49,9 +49,10 @@ class BodyState(eqx.Module):
 class Body(Environment[BodyState]):
     """A family of bodies: Gymnasium's model, with the quantities of `params_class` changed in it.
 
-    A quantity is named after what it changes: `gravity`, `friction` (a factor), `total_mass`, or a limb of `limbs`
-    with `_half_length`, `_radius` or `_density`. One that has its nominal value leaves the description untouched, so
-    the nominal body is Gymnasium's to the last bit. Joints stay where they are when a limb changes, as published.
+    A quantity is named after what it changes: `gravity`, `friction` (a factor), `gear`, `total_mass`, or a limb of
+    `limbs` with `_half_length`, `_radius` or `_density`. One that has its nominal value leaves the description
+    untouched, so the nominal body is Gymnasium's to the last bit. Joints stay where they are when a limb changes, as
+    published.
 
     >>> from polyfed.environments import Hopper
     >>> from polyfed.environments.mujoco import compile_body
@@ -61,22 +62,26 @@ class Body(Environment[BodyState]):
 
     xml: ClassVar[str]  # in Gymnasium's assets
     limbs: ClassVar[Mapping[str, str]]  # our name of a limb -> the name of its geom
+    standing: ClassVar[tuple[str, ...]] = ()  # limbs that grow from their first end; others from their middle
+    unseen: ClassVar[int] = 1  # positions, the first ones, that are not observed
     frame_skip: ClassVar[int]  # MuJoCo's steps per step
     time_step: ClassVar[float]  # s, of a step: MuJoCo's own times `frame_skip`
     rest: ClassVar[tuple[float, ...]]  # positions before noise, `nq`; there are as many velocities
     num_motors: ClassVar[int]
+    strength: ClassVar[float] = 1.0  # the largest action of a motor, in units of its gear
     max_steps: int = eqx.field(default=1000, static=True)  # steps until truncation
 
     @property
     def observation_space(self) -> Box:
-        """All positions but the first (how far it has come), then all velocities; not bounded."""
-        size = 2 * len(self.rest) - 1
+        """All positions but the `unseen` (how far it has come), then all velocities; not bounded."""
+        size = 2 * len(self.rest) - self.unseen
         return Box(low=(-np.inf,) * size, high=(np.inf,) * size)
 
     @property
     def action_space(self) -> Box:
         """A torque per motor, in units of its gear; stronger ones are clipped but paid for."""
-        return Box(low=(-1.0,) * self.num_motors, high=(1.0,) * self.num_motors)
+        most = (self.strength,) * self.num_motors
+        return Box(low=tuple(-x for x in most), high=most)
 
     def check(self) -> None:
         """Raise in one sentence if the time limit is out of range or MuJoCo is missing."""
@@ -91,7 +96,7 @@ class Body(Environment[BodyState]):
     @classmethod
     @abc.abstractmethod
     def observe(cls, motion: Any) -> Any:
-        """Observations `[..., 2n - 1]` of positions and velocities `[..., 2n]`; NumPy or JAX arrays."""
+        """Observations `[..., 2n - unseen]` of positions and velocities `[..., 2n]`; NumPy or JAX arrays."""
 
     @classmethod
     @abc.abstractmethod
@@ -126,7 +131,7 @@ class Body(Environment[BodyState]):
 def _outside(family: type[Body]) -> Callable[[Array], Array]:
     """Rows `[N, quantities + 3n + actions]` -> `[N, 3n + 2 + observation]`, by callbacks of bounded size."""
     size, num_quantities = 3 * len(family.rest), len(body_quantities(family))
-    num_out = 3 * size + 2 + 2 * len(family.rest) - 1
+    num_out = 3 * size + 2 + 2 * len(family.rest) - family.unseen
 
     def host(rows: Any) -> np.ndarray:
         rows = np.asarray(rows)

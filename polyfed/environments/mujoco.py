@@ -210,6 +210,9 @@ def _change(spec: Any, family: type[Body], changed: Mapping[str, float]) -> None
     if "friction" in changed:
         for geom in spec.geoms:
             geom.friction = changed["friction"] * np.asarray(geom.friction)
+    if "gear" in changed:
+        for motor in spec.actuators:
+            motor.gear[0] = changed["gear"]
     for limb, name in family.limbs.items():
         geom = spec.geom(name)
         if f"{limb}_radius" in changed:
@@ -217,16 +220,17 @@ def _change(spec: Any, family: type[Body], changed: Mapping[str, float]) -> None
         if f"{limb}_density" in changed:
             geom.density = changed[f"{limb}_density"]
         if f"{limb}_half_length" in changed:
-            _set_half_length(geom, changed[f"{limb}_half_length"])
+            _set_half_length(geom, changed[f"{limb}_half_length"], limb in family.standing)
 
 
-def _set_half_length(geom: Any, value: float) -> None:
+def _set_half_length(geom: Any, value: float, standing: bool) -> None:
+    """About the middle; of a limb that is standing, the first end stays where it is."""
     ends = np.asarray(geom.fromto, float).reshape(2, 3)
     if np.isnan(ends[0, 0]):
         geom.size[1] = value
         return
     along = (ends[1] - ends[0]) / np.linalg.norm(ends[1] - ends[0])
-    middle = ends.mean(axis=0)
+    middle = ends[0] + value * along if standing else ends.mean(axis=0)
     geom.fromto = np.concatenate([middle - value * along, middle + value * along])
 
 
@@ -258,12 +262,13 @@ def render(environment: Body, params: Params, states: Any) -> list[np.ndarray]:
             f"MuJoCo finds nothing to draw with ({type(error).__name__}): install EGL, and set MUJOCO_GL=egl before "
             "MuJoCo is imported."
         ) from error
+    camera = "track" if body.model.ncam else -1  # else the free one, which sees all of it
     with renderer:
         for costly in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
             renderer.scene.flags[costly] = 0  # without a graphics card they take most of the time
         for physics in np.asarray(states.physics):
             body.place(data, join_floats(physics))
             mujoco.mj_forward(body.model, data)
-            renderer.update_scene(data, camera="track")
+            renderer.update_scene(data, camera=camera)
             frames.append(np.array(renderer.render(), np.uint8))
     return frames

@@ -23,6 +23,7 @@ class LoseMessages(Transform):
     [0.0, 0.0]
     """
 
+    loses: ClassVar[bool] = True
     keeps_norm: ClassVar[bool] = True
 
     probability: float = 0.1  # 0 to 1, per client and round

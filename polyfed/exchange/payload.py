@@ -32,6 +32,16 @@ class PayloadKind(eqx.Module):
         return True
 
     @property
+    def predictive(self) -> bool:
+        """Whether clients send what they would do, rather than parameters."""
+        return False
+
+    @property
+    def walks(self) -> bool:
+        """Whether the server says where clients predict next."""
+        return False
+
+    @property
     def exchanges(self) -> int:
         """Times that messages go up and down in a round."""
         return 1
@@ -106,6 +116,11 @@ class Predictions(PayloadKind):
         return False
 
     @property
+    def predictive(self) -> bool:
+        """Nothing else."""
+        return True
+
+    @property
     def exchanges(self) -> int:
         """One, or one for every chunk of public states and repetition."""
         return self.distillation.exchanges
@@ -114,6 +129,8 @@ class Predictions(PayloadKind):
         """Raise `ValueError` in one sentence if a field is out of range or public states do not fit the world."""
         self.public.check(world)
         self.distillation.check()
+        brought = isinstance(self.public, FileStates)
+        self.distillation.check_chunks(len(self.public.states(world)) if brought else self.public.num)
 
     def fingerprint(self) -> str:
         """A digest of the public states that are read from a file."""

@@ -17,12 +17,14 @@ class Transform(eqx.Module):
 
     - `sum_only`: the server sees the sum of the messages and none of them alone, so only a linear rule can follow.
     - `bounds_norm`: no message that leaves differs from the broadcast by more than a declared norm.
+    - `loses`: it can make a client absent.
     - `keeps_norm`: the transform never enlarges that difference; what follows a `bounds_norm` transform must keep it.
 
     The do-nothing defaults may be replaced; `upload` must act on each client alone unless `sum_only`.
     """
 
     sum_only: ClassVar[bool] = False
+    loses: ClassVar[bool] = False
     bounds_norm: ClassVar[bool] = False
     keeps_norm: ClassVar[bool] = False
 

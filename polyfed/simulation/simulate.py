@@ -37,7 +37,7 @@ from polyfed.simulation.engine import (
     run_server,
 )
 from polyfed.simulation.hosted import Guests
-from polyfed.simulation.round import Client, ClientParts, ServerParts
+from polyfed.simulation.round import Client, ClientParts, Server, ServerParts
 from polyfed.types import Update
 
 
@@ -108,13 +108,16 @@ class Simulation:
         """The federation before its first round."""
         if self.guests is not None:
             self.guests.begin()
+        return self._put(Federation(*self._begun(), jnp.zeros((), jnp.int32)))
+
+    def _begun(self) -> tuple[tuple[Client, ...], Server]:
+        """Compiled clients and the server before the first round."""
         if self._compiled:
             clients, payload = init_clients(self.homes, self.plan)
         else:
             assert self.guests is not None
             clients, payload = (), self.guests.first_messages()
-        server = init_server(self.parts, payload, self.plan)
-        return self._put(Federation(clients, server, jnp.zeros((), jnp.int32)))
+        return clients, init_server(self.parts, payload, self.plan)
 
     def unpadded(self, federation: Federation) -> Federation:
         """The same without the clients that fill up devices: what does not depend on the number of devices."""
@@ -303,7 +306,9 @@ class Simulation:
     @functools.cached_property
     def traffic(self) -> Traffic:
         """What goes over the wire, per client and round; a pooled agent needs every transition of every client."""
-        return self._traffic(jax.eval_shape(self.init).server.broadcast)
+        if self.guests is not None and not self.guests.guests:
+            self.guests.begin()
+        return self._traffic(jax.eval_shape(self._begun)[1].broadcast)
 
     def _traffic(self, broadcast: Any) -> Traffic:
         experiment, lead = self.experiment, 2 if self.experiment.rule.personal else 1

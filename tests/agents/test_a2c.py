@@ -10,7 +10,7 @@ import pytest
 
 from polyfed.agents.a2c import A2C
 from polyfed.agents.rollout import local_update
-from polyfed.environments import CONTINUOUS_PROBES, PROBES, Acrobot, CartPole, Probe
+from polyfed.environments import CONTINUOUS_PROBES, PROBES, CartPole, Probe
 from polyfed.leaves import stacked
 from polyfed.testing import check_agent
 from polyfed.types import Trajectory
@@ -136,14 +136,9 @@ def test_keeps_the_contract():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("world", "agent", "enough"),
-    [(CartPole(), A2C(), 475.0), (Acrobot(), A2C(trace_decay=0.95), -100.0)],
-    ids=["CartPole", "Acrobot"],
-)
-def test_learns(world, agent, enough):
+def test_balances_the_pole():
     """32,000 steps in each of 8 environments."""
-    agent = stacked(agent, None)
+    world, agent = CartPole(), stacked(A2C(), None)
     params = jax.tree.map(lambda x: jnp.full(8, x), world.nominal())
     run = jax.jit(lambda state, stay, key: local_update(world, agent, (state, stay, params), key, num_steps=32_000)[0])
     one, found = jax.tree.map(lambda x: x[:1], params), []
@@ -151,4 +146,4 @@ def test_learns(world, agent, enough):
         state, stay = agent.init(jax.random.key(seed), world, 8), world.start(jax.random.key(seed), params)
         state = run(state, stay, jax.random.key(10 + seed))
         found.append(float(world.evaluate(lambda x, s=state: agent.policy(s, x), one, jax.random.key(9), 20)[0]))
-    assert np.mean(found) >= enough
+    assert np.mean(found) >= 475

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from polyfed.agents import AGENTS, DDPG, DQN, Agent, QLearning
+from polyfed.agents import AGENTS, DDPG, DQN, SAC, Agent, QLearning
 from polyfed.agents.classifier import Classifier
 from polyfed.checks import in_range
 from polyfed.environments import CONTINUOUS_PROBES, CartPole, Pendulum, TabularMDP
@@ -16,7 +16,7 @@ from polyfed.environments.digits import Digits
 from polyfed.testing import check_agent
 
 # where a learner lives that cannot live in CartPole
-WORLDS = {Classifier: Dataset(Digits()), DDPG: Pendulum(), QLearning: TabularMDP()}
+WORLDS = {Classifier: Dataset(Digits()), DDPG: Pendulum(), SAC: Pendulum(), QLearning: TabularMDP()}
 
 
 @pytest.mark.parametrize("agent", AGENTS, ids=repr)

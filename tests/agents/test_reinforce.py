@@ -171,9 +171,9 @@ PROBLEMS = [*PROBES[3:], *CONTINUOUS_PROBES]
     "probe", [pytest.param(p, marks=[] if p is PROBES[4] else pytest.mark.slow) for p in PROBLEMS], ids=lambda p: p.name
 )
 def test_learns_what_to_do(probe):
-    agent = REINFORCE(hidden=(16,), activation="tanh", learning_rate=0.01, decay=1.0, normalize=False)
-    params = jax.tree.map(lambda x: jnp.full(8, x), probe.nominal())
-    state = agent.init(jax.random.key(3), probe, 8)
+    agent = REINFORCE(hidden=(16,), activation="tanh", learning_rate=5e-3, decay=1.0, normalize=False)
+    params = jax.tree.map(lambda x: jnp.full(64, x), probe.nominal())
+    state = agent.init(jax.random.key(3), probe, 64)
     run = jax.jit(lambda *client: local_update(probe, agent, client, jax.random.key(5), num_steps=1000)[0])
     seen = jnp.asarray(probe.observations)
     found = np.asarray(agent.policy(run(state, (), params), seen))

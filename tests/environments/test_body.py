@@ -52,6 +52,13 @@ EDITS = {
         "left_foot_half_length": (r'(name="foot_left_geom".*size="0.059999999999999998) \S+"', r'\1 {0}"'),
         "right_leg_radius": (r'(name="leg_geom" size=")\S+ ', r"\g<1>{0} "),
     },
+    "InvertedPendulum-v5": {
+        "gravity": (r'gravity="0 0 -9.81"', 'gravity="0 0 -{0}"'),
+        "gear": (r'gear="100"', 'gear="{0}"'),
+        "cart_density": (r'name="cart" pos="0 0 0" quat', 'name="cart" density="{0}" pos="0 0 0" quat'),
+        "cart_half_length": (r'size="0.1 0.1"', 'size="0.1 {0}"'),
+        "pole_radius": (r'size="0.049 0.3"', 'size="{0} 0.3"'),
+    },
 }
 
 
@@ -89,7 +96,8 @@ def both_live(environment, params, folder, num_steps, seed=0):
     Gymnasium's goes on from where it is; the walk of both goes on where an episode ends.
     """
     state, first = environment.reset(jax.random.key(seed), jax.tree.map(jnp.float32, params))
-    actions = np.random.default_rng(seed).uniform(-1.2, 1.2, (num_steps, environment.num_motors)).astype(np.float32)
+    most = 1.2 * environment.strength
+    actions = np.random.default_rng(seed).uniform(-most, most, (num_steps, environment.num_motors)).astype(np.float32)
 
     @jax.jit
     def walk(state, params):

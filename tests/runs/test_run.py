@@ -162,7 +162,7 @@ def test_a_run_begun_on_one_device_goes_on_on_two(
             raise PowerCut
 
     with monkeypatch.context() as patch:
-        on_one = lambda *sizes, **facts: engine.plan(*sizes[:2], jax.devices()[:1], **facts)  # noqa: E731
+        on_one = lambda *sizes, **facts: engine.plan(*sizes[:3], jax.devices()[:1], **facts)  # noqa: E731
         patch.setattr("polyfed.simulation.simulate.plan", on_one)
         with pytest.raises(PowerCut):
             run.go_on(fresh, stop, checkpoint_seconds=0)
