@@ -30,6 +30,7 @@ class ArmResult:
         NaN where the rule that reports them rested.
       experiment: The arm's experiment as data.
       seconds: Run time without compilation; `compile_seconds` beside it.
+      public_states: `[M, D]`, on which clients tell each other what they would do; none where they do not.
     """
 
     name: str
@@ -45,6 +46,7 @@ class ArmResult:
     experiment: dict[str, Any]
     seconds: float
     compile_seconds: float
+    public_states: np.ndarray | None = None
 
     def deployed(self) -> np.ndarray:
         """`[N, S, M]`: the return on each environment of the policy that a client there would use.

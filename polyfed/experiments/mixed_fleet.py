@@ -44,9 +44,9 @@ EXPERIMENT = fedhpd(
             NeutralStates(num=500, steps=2000),
             Distillation(payload="probabilities", refresh="event", chunks=1, repetitions=2),
         ),
-        num_rounds=32,
+        num_rounds=24,
         local_steps=512,
         compare=("local_only",),
-        evaluation=Evaluation(every=4, episodes=10),
+        evaluation=Evaluation(every=3, episodes=10),
     )
 )

@@ -13,6 +13,7 @@ from polyfed.report.improvement import improvement_section
 from polyfed.report.learning import curves_section
 from polyfed.report.measure import RETURN
 from polyfed.report.opening import verdict_section
+from polyfed.report.public_states import public_states_section
 from polyfed.report.robustness import robustness_section
 from polyfed.report.split import split_section
 from polyfed.report.tables import escape
@@ -177,6 +178,7 @@ SECTIONS: tuple[Callable[[Story], Section | None], ...] = (
     worst_section,
     gains_section,
     fusion_section,
+    public_states_section,
     communication_section,
     notes_section,
     settings_section,

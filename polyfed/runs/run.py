@@ -18,6 +18,7 @@ from polyfed.record import digest, from_data, to_data
 from polyfed.runs import store
 from polyfed.runs.checkpoint import write_arrays, write_checkpoint
 from polyfed.runs.files import writing
+from polyfed.runs.public_states import write_states
 from polyfed.runs.versions import differences
 from polyfed.simulation.simulate import Simulation
 
@@ -103,6 +104,7 @@ def _run_arm(path: Path, simulation: Simulation, methods: tuple[str, ...], watch
     identity = digest([to_data(experiment), list(seeds)])
     checkpoint, complaints = store.latest(path, identity)
     logs = [path / name for name in store.LOGS]
+    write_states(path, experiment)
     federation, metrics = simulation.init(), dict[str, np.ndarray]()
     if checkpoint is None:
         returns = simulation.evaluate(federation)

@@ -4,6 +4,7 @@ runs/<experiment>/<time>-<hash>/
   run.json                        the experiment as data, seeds, command, versions, machine
   arms/<method>/metrics.jsonl     one line per round and seed: figures of every client and of the server
   arms/<method>/evaluation.jsonl  one line per evaluation: returns of every policy on every environment
+  arms/<method>/public_states.safetensors  on which clients predict, where they do
   arms/<method>/checkpoints/      the newest two rounds that can be resumed
   arms/<method>/weights/          safetensors per seed: global.safetensors, client-0.safetensors, ...
   arms/<method>/done.json         seconds, and checksums of the weights; there once the arm is complete
@@ -30,6 +31,7 @@ from polyfed.recipes import BASELINES, arms
 from polyfed.record import digest, from_data, to_data
 from polyfed.runs.checkpoint import Checkpoint, checkpoints, read_manifest
 from polyfed.runs.files import append_lines, sha256, sync_folder, write_json, writing
+from polyfed.runs.public_states import read_states
 from polyfed.runs.versions import machine, versions
 from polyfed.simulation.simulate import Simulation, label_counts, world_values
 
@@ -283,6 +285,7 @@ def _load_arm(path: Path, arm: Experiment, seeds: tuple[int, ...]) -> ArmResult:
         experiment=to_data(arm),
         seconds=float(done.get("seconds", 0.0)),
         compile_seconds=float(done.get("compile_seconds", 0.0)),
+        public_states=read_states(path),
     )
 
 

@@ -84,7 +84,7 @@ class Share:
     @property
     def order(self) -> np.ndarray:
         """`[num_devices * per_device]`: the places as they lie on device after device; from `total` on: padding."""
-        devices = (np.arange(self.num_devices) + self.turn) % self.num_devices
+        devices = (np.arange(self.num_devices) - self.turn) % self.num_devices
         return (devices[:, None] * self.per_device + np.arange(self.per_device)).ravel()
 
     @property
@@ -100,6 +100,7 @@ class Plan:
     num_seeds: int
     num_clients: int  # of one seed; among them may be some that are in no group, see `hosted`
     groups: tuple[tuple[int, int, int], ...]  # the first client, the number of clients and local steps of each group
+    turns: tuple[int, ...]  # the device that holds the first clients of each group
     devices: tuple[Any, ...]
     side_by_side: bool  # clients of a device in one vmap, rather than one after another
     common_start: bool = True  # all clients of a seed begin with the same parameters
@@ -110,8 +111,8 @@ class Plan:
         """Where the clients of each group lie."""
         sizes = self.num_seeds, len(self.devices)
         return tuple(
-            Share(first, num, *sizes, turn=index % len(self.devices), local_steps=steps)
-            for index, (first, num, steps) in enumerate(self.groups)
+            Share(first, num, *sizes, turn=turn, local_steps=steps)
+            for turn, (first, num, steps) in zip(self.turns, self.groups, strict=True)
         )
 
     @property
@@ -126,14 +127,48 @@ def plan(
     groups: Sequence[tuple[int, int, int]],
     devices: list[Any] | None = None,
     *,
+    costs: Sequence[float] = (),
     common_start: bool = True,
     exchanges: int = 1,
 ) -> Plan:
-    """A plan over all devices that JAX sees, or over the given ones; `groups` as in `Plan`."""
+    """A plan over all devices that JAX sees, or over the given ones.
+
+    Args:
+      num_seeds: `S`.
+      num_clients: `C`.
+      groups: As in `Plan`.
+      devices: None: all.
+      costs: What a client of each group costs, in any unit; by default all the same.
+      common_start: As in `Plan`.
+      exchanges: As in `Plan`.
+    """
     total = max(1, num_seeds * sum(num for _, num, _ in groups))
     devices = (jax.devices() if devices is None else devices)[:total]
     side_by_side = devices[0].platform != "cpu"
-    return Plan(num_seeds, num_clients, tuple(groups), tuple(devices), side_by_side, common_start, exchanges)
+    sizes = [num_seeds * num for _, num, _ in groups]
+    turned = turns(sizes, costs or [1.0] * len(sizes), len(devices))
+    return Plan(num_seeds, num_clients, tuple(groups), turned, tuple(devices), side_by_side, common_start, exchanges)
+
+
+def turns(sizes: Sequence[int], costs: Sequence[float], num_devices: int) -> tuple[int, ...]:
+    """On which device each group begins, so that all have about as much to do: the dearest groups choose first.
+
+    Args:
+      sizes: Clients of each group, all seeds together.
+      costs: Of one of them.
+      num_devices: In a row; a group fills them one after another.
+
+    >>> turns([1, 1, 1], [5.0, 3.0, 2.0], num_devices=2)
+    (0, 1, 1)
+    """
+    load, found = np.zeros(num_devices), [0] * len(sizes)
+    for group in sorted(range(len(sizes)), key=lambda g: -costs[g] * sizes[g]):
+        each = -(-sizes[group] // num_devices)
+        filled = np.clip(sizes[group] - each * np.arange(num_devices), 0, each) * costs[group]
+        loads = [load + np.roll(filled, turn) for turn in range(num_devices)]
+        found[group] = int(np.argmin([np.max(x) for x in loads]))
+        load = loads[found[group]]
+    return tuple(found)
 
 
 def _take(tree: Any, *index: Array) -> Any:
@@ -142,7 +177,7 @@ def _take(tree: Any, *index: Array) -> Any:
 
 def _each(plan: Plan, share: Share, function: Callable[[Array, Any], tuple[Any, Any]], items: Any) -> tuple[Any, Any]:
     """`function(place, item) -> (item, output)` for this device's clients of a group; items leaves `[n, ...]`."""
-    first = (jax.lax.axis_index(AXIS) + share.turn) % share.num_devices * share.per_device
+    first = (jax.lax.axis_index(AXIS) - share.turn) % share.num_devices * share.per_device
     if plan.side_by_side:
         return jax.vmap(function)(first + jnp.arange(share.per_device, dtype=jnp.int32), items)
     spare = len(plan.groups) > 1 and share.total < share.num_devices * share.per_device

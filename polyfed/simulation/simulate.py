@@ -79,6 +79,7 @@ class Simulation:
             agents,
             [(first, group.num_clients, group.local_steps) for first, group in compiled],
             devices,
+            costs=[_size(experiment, group) for _, group in compiled] if len(compiled) > 1 else (),
             common_start=experiment.common_start,
             exchanges=experiment.payload.exchanges,
         )
@@ -322,6 +323,16 @@ class Simulation:
         for transform in experiment.transforms:
             up = transform.wire_bytes(up)
         return Traffic(up * self.plan.exchanges, model * self.plan.exchanges)
+
+
+def _size(experiment: Experiment, group: Group) -> int:
+    """Numbers in what a learner may share: about what its local steps cost."""
+    agent = jax.tree.map(lambda x: x[0], stacked(group.agent, group.num_clients))
+
+    def parameters(key: Any) -> Any:
+        return agent.parameters(agent.init(key, experiment.environment, experiment.worlds_per_agent))
+
+    return sum(x.size for x in jax.tree.leaves(jax.eval_shape(parameters, jax.random.key(0))))
 
 
 @functools.lru_cache(maxsize=8)

@@ -118,5 +118,5 @@ def test_the_rule_passes_on_what_its_consensus_refuses():
         SharedWalk(Dataset(Digits())).check()
     with pytest.raises(ValueError, match="has nothing left"):
         SharedWalk(CartPole(), Consensus("trimmed_mean", trim=2)).check_clients(4)
-    with pytest.raises(ValueError, match="rule.seed"):
+    with pytest.raises(ValueError, match=r"rule\.seed"):
         SharedWalk(CartPole(), seed=-1).check()

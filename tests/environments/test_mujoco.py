@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from polyfed.environments import BODIES, HalfCheetah, Hopper, Uniform, quantities
+from polyfed.environments import BODIES, HalfCheetah, Hopper, InvertedPendulum, Uniform, quantities
 from polyfed.environments import mujoco as door
 from polyfed.errors import MissingExtraError
 
@@ -55,6 +55,9 @@ def test_every_quantity_changes_the_model(environment):
         elif name == "friction":
             assert moved == {"geom_friction"}
             np.testing.assert_allclose(model.geom_friction, 1.3 * nominal.geom_friction, rtol=1e-6)
+        elif name == "gear":
+            assert moved == set()
+            np.testing.assert_allclose(model.actuator_gear[:, 0], 130.0)
         elif name.endswith(("mass", "density")):
             assert moved == {"body_mass", "body_inertia"}
         else:
@@ -69,6 +72,13 @@ def test_masses_follow_from_the_shapes():
     for mass in (7.0, 14.0):
         model = door.compile_body(HalfCheetah, HalfCheetah.params_class(total_mass=mass, back_thigh_radius=0.06)).model
         assert model.body_mass.sum() == pytest.approx(mass)
+
+
+def test_a_longer_pole_still_stands_on_its_hinge():
+    for half in (0.2, 0.45):
+        model = door.compile_body(InvertedPendulum, InvertedPendulum.params_class(pole_half_length=half)).model
+        assert np.linalg.norm(model.geom("cpole").pos) == pytest.approx(half, rel=1e-6)
+        assert model.geom("cpole").size[1] == pytest.approx(half, rel=1e-6)
 
 
 def test_bodies_that_differ_in_the_last_bit_are_two():
