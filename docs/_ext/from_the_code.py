@@ -105,8 +105,8 @@ def settings(experiment: Any) -> list[tuple[str, str]]:
         ("method", experiment.method),
         ("beside it", " ".join(experiment.compare)),
         ("rounds × local steps", f"{rounds} × {steps} = {rounds * steps} steps per client"),
-        ("learner", changed_fields(experiment.agent)),
-        ("what survives a merge", survives(experiment.agent)),
+        *learners(experiment),
+        ("what clients send", changed_fields(experiment.payload)),
         ("rule", full(experiment.rule)),
         *((f"variant {variant.method}", variation_of(variant)) for variant in experiment.variants),
         ("evaluation", f"every {evaluation.every} rounds, {evaluation.episodes} episodes, seed {evaluation.seed}"),
@@ -114,10 +114,24 @@ def settings(experiment: Any) -> list[tuple[str, str]]:
     ]
 
 
+def learners(experiment: Any) -> list[tuple[str, str]]:
+    """The learner and what of it survives a merge; of a fleet, the learner of every group."""
+    from polyfed.agents import Mixed
+
+    agent = experiment.agent
+    if not isinstance(agent, Mixed):
+        return [("learner", changed_fields(agent)), ("what survives a merge", survives(agent))]
+    return [
+        (f"learner of {group.name or f'group {i}'}", changed_fields(group.agent))
+        for i, group in enumerate(agent.groups)
+    ]
+
+
 def variation_of(variant: Any) -> str:
-    """What a variant changes: the rule, and numbers."""
+    """What a variant changes: rule, payload, numbers."""
     numbers = [f"{path}={value!r}" for path, value in variant.numbers]
-    return ", ".join([*([] if variant.rule is None else [changed_fields(variant.rule)]), *numbers])
+    parts = [changed_fields(part) for part in (variant.rule, variant.payload) if part is not None]
+    return ", ".join([*parts, *numbers])
 
 
 def survives(agent: Any) -> str:
