@@ -6,7 +6,8 @@ writes `fedhpd-cartpole.json` and `fedhpd-cartpole.md` there. Several runs of th
 an arm is taken from the first run that has it, and all arms are cut to the length of the shortest, or to `--until` (in
 episodes, or in steps where agents count steps). Arms that are not that long yet are left out, with a word on standard
 error. Differences are to the arm `--against` (`local_only`), paired by seed; `--levels` are returns that the smoothed
-mean over agents and seeds may reach. `--names fedhpd-a2c=a2c` calls the arm `fedhpd` of that experiment `a2c_fedhpd`.
+mean over agents and seeds may reach. `--names fedhpd-a2c=a2c` calls the arm `fedhpd` of that experiment `a2c_fedhpd`;
+`--arms` keeps some arms.
 
 A round's return is the mean over the episodes that ended in it. "Last" is the last 100 episodes, the window of the
 smoothed mean 50 episodes, each rounded down to whole rounds; where agents count steps, a tenth and a twentieth of them.
@@ -83,7 +84,8 @@ def gather(folders: list[Path], prefixes: dict[str, str]) -> tuple[list[Lived], 
     for folder in folders:
         run = load_run(folder)
         seeds = tuple(run.record["seeds"])
-        runs.append({"command": run.command, "seeds": seeds, "versions": run.record["versions"]})
+        record = {"command": run.command, "arms": list(run.arms), "seeds": seeds, "versions": run.record["versions"]}
+        runs.append(record)
         for arm in run.arms.values():
             name = f"{prefixes[run.name]}_{arm.name}" if run.name in prefixes else arm.name
             if len(arm.metrics.get("return", ())) and name not in arms:
@@ -171,8 +173,10 @@ def main() -> None:
     parser.add_argument("--levels", type=float, nargs="*", default=[100.0, 200.0, 300.0, 400.0])
     parser.add_argument("--until", type=int, default=0)
     parser.add_argument("--names", nargs="*", default=[])
+    parser.add_argument("--arms", nargs="*", default=[])
     given = parser.parse_args()
     arms, runs = gather(given.runs, dict(pair.split("=") for pair in given.names))
+    arms = [arm for arm in arms if not given.arms or arm.name in given.arms]
     until = given.until or min(arm.length for arm in arms)
     for arm in arms:
         if arm.length < until:
