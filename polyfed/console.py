@@ -141,9 +141,12 @@ def deployed_returns(progress: Progress) -> np.ndarray:
 
 
 def diverged(progress: Progress) -> list[int]:
-    """Clients whose loss was not finite in the last block."""
-    loss = progress.metrics.get("loss")
-    return [] if loss is None else [int(c) for c in np.flatnonzero(~np.isfinite(loss).all(axis=(0, 1)))]
+    """Clients whose loss was not finite in the last block; agents made elsewhere need not tell theirs."""
+    loss, guests = progress.metrics.get("loss"), progress.simulation.guests
+    if loss is None:
+        return []
+    silent = set() if guests is None else {c for c in guests.clients if np.isnan(loss[..., c]).all()}
+    return [int(c) for c in np.flatnonzero(~np.isfinite(loss).all(axis=(0, 1))) if c not in silent]
 
 
 def scrambled(progress: Progress) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import equinox as eqx
 import jax
@@ -123,7 +123,7 @@ class Experiment(eqx.Module):
     server_optimizer: AnyServerOptimizer = ServerSGD()  # what the server does with the merged message
     transforms: tuple[AnyTransform, ...] = ()  # what happens to messages on the way
     num_rounds: int = eqx.field(default=100, static=True)  # rounds
-    local_steps: int = eqx.field(default=100, static=True)  # environment steps per client and round
+    local_steps: int = eqx.field(default=100, static=True)  # per client and round: environment steps, or episodes of a learner of episodes
     num_envs: int = eqx.field(default=1, static=True)  # copies of its world that a client steps side by side
     pooled: bool = eqx.field(default=False, static=True)  # one agent lives in every client's world: nothing is private
     evaluation: Evaluation = Evaluation()
@@ -363,8 +363,8 @@ class Experiment(eqx.Module):
             return jax.tree.map(lambda x: jnp.broadcast_to(x, (group.num_clients, *jnp.shape(x))), payload)
 
         def merge(payload: Any) -> Any:
-            one = jax.tree.map(lambda x: x[0], payload)
-            return self.rule.aggregate(self.rule.init(one), Update(payload, jnp.ones(self.num_agents, jnp.float32)))[0]
+            one, rule = jax.tree.map(lambda x: x[0], payload), cast(Any, self.rule)
+            return rule.aggregate(rule.init(one), Update(payload, jnp.ones(self.num_agents, jnp.float32)))[0]
 
         groups = [(name, g) for name, g in self.named_groups() if not isinstance(g.agent, Foreign)]
         if not groups:

@@ -5,6 +5,7 @@ import io
 import re
 import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ def test_one_plain_line_per_block_where_there_is_no_terminal(
         monitor(progress(round=0))
         clock(10)
         progress().simulation.seconds = 2.0
-        monitor(progress(round=3))
+        monitor(progress(round=3, metrics={"steps": np.full((3, 2, 3), 20)}))
     out, err = capsys.readouterr()
     assert out == ""
     lines = err.splitlines()
@@ -115,6 +116,13 @@ def test_a_client_that_diverged_is_named(progress: Callable[..., Progress], caps
     with Monitor() as monitor:
         monitor(bad)
     assert "fedavg: client-2 diverged" in capsys.readouterr().err
+
+
+def test_who_tells_no_loss_has_not_diverged(progress: Callable[..., Progress]) -> None:
+    loss = np.ones((2, 2, 3))
+    loss[..., 1:] = np.nan
+    made_elsewhere = SimpleNamespace(guests=SimpleNamespace(clients=[2]))
+    assert diverged(dataclasses.replace(progress(metrics={"loss": loss}), simulation=made_elsewhere)) == [1]
 
 
 def moving(**rows: list[float]) -> dict[str, np.ndarray]:

@@ -31,9 +31,11 @@ from polyfed.aggregation import (
     WassersteinBarycenter,
     WeightedMean,
 )
+from polyfed.aggregation.shared_walk import SharedWalk
 from polyfed.environments import Pendulum, Uniform
 from polyfed.environments.public_states import UniformStates
 from polyfed.exchange import ClipNorm, HalfPrecision, Nothing, Parameters, Predictions
+from polyfed.exchange.server_walk import ServerStates
 from polyfed.experiment import Variant
 from polyfed.experiments import load
 from polyfed.recipes import BASELINES, RECIPES, arms
@@ -44,7 +46,8 @@ NAMED = load("cartpole-poles")
 BASE = dataclasses.replace(NAMED, agent=dataclasses.replace(NAMED.agent, n_step=1))  # a worst case is of one step
 PENDULUM = dataclasses.replace(BASE, environment=Pendulum(), variation=Uniform(["mass"]), agent=DDPG())
 PENDULUM = dataclasses.replace(PENDULUM, evaluation=dataclasses.replace(PENDULUM.evaluation, num_held_out=0))
-PREDICTIVE = ("fedhpd", "fedhql")  # clients send predictions, and each begins with parameters of its own
+PREDICTIVE = ("fedhpd", "fedhql", "dpa_fedrl")  # clients send predictions, and each begins with parameters of its own
+SENT = {"fedhpd": Predictions(), "fedhql": Predictions(), "dpa_fedrl": ServerStates()}
 METHOD_PARTS = {"local_terms", "worst_case", "embedding", "shared"}  # what makes a federated method of a learner
 
 
@@ -75,6 +78,7 @@ PARTS = {  # method: rule, server optimizer
     "perddpgavg": (WeightedMean(), ServerSGD()),
     "fedhpd": (Consensus(), ServerSGD()),
     "fedhql": (Consensus("upper"), ServerSGD()),
+    "dpa_fedrl": (SharedWalk(BASE.environment), ServerSGD()),
     "local_only": (LocalOnly(), ServerSGD()),
     "pooled": (WeightedMean(), ServerSGD()),
 }
@@ -96,7 +100,7 @@ def test_a_recipe_is_its_parts_and_passes(name):
     assert (made.rule, made.server_optimizer) == PARTS[name]
     assert made.method == name
     assert made.pooled == (name == "pooled")
-    assert made.payload == (Predictions() if name in PREDICTIVE else Parameters())
+    assert made.payload == SENT.get(name, Parameters())
     assert made.common_start == (name not in PREDICTIVE)
     assert made.agent.local_terms == ((Proximal(),) if name == "fedprox" else ())
 
@@ -288,7 +292,7 @@ def test_fedhpd_and_fedhql_keep_public_states_and_distillation_but_each_its_cons
     assert RECIPES["fedhql"](own).rule == Consensus("upper")
     assert RECIPES["fedhpd"](RECIPES["fedhql"](own)).rule == Consensus()
     assert RECIPES["fedhql"](dataclasses.replace(own, rule=Consensus("upper", bonus=0.5))).rule.bonus == 0.5
-    assert {RECIPES[name](own).payload for name in PREDICTIVE} == {payload}
+    assert {RECIPES[name](own).payload for name in ("fedhpd", "fedhql")} == {payload}
 
 
 FLEET = Mixed((Group(DQN(hidden=(4,))), Group(DQN(hidden=(8,)), num_clients=2)))
@@ -296,7 +300,7 @@ MIXED = dataclasses.replace(BASE, agent=FLEET, common_start=False, compare=())
 
 
 def test_a_fleet_of_different_make_federates_by_predictions_or_learns_alone():
-    for name in PREDICTIVE:
+    for name in ("fedhpd", "fedhql"):
         RECIPES[name](MIXED).check()
     alone = RECIPES["local_only"](RECIPES["fedhpd"](MIXED))
     alone.check()

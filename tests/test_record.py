@@ -95,6 +95,8 @@ def test_a_named_experiment_comes_back_and_so_do_its_arms(name):
         learner = type(experiment.agent).__name__.lower()
         others = [name for name in LEARNERS if name != learner]
         fitting = [recipe for method, recipe in RECIPES.items() if not any(name in method for name in others)]
+        if learner == "mixed":  # of which methods that average networks are refused
+            fitting = [RECIPES[name] for name in ("fedhpd", "dpa_fedrl", "local_only")]
         for arm in (*arms(experiment).values(), *(recipe(experiment) for recipe in fitting)):
             assert through_json(arm) == arm
 

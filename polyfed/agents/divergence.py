@@ -105,11 +105,10 @@ def divergence(
 ) -> Float[Array, ""]:
     """How far a prediction is from its target, mean over states; 0 where they agree.
 
-    | predictions | `"forward"` | `"reverse"` | `"squared"` |
-    |---|---|---|---|
-    | probabilities, logits | `KL(target, prediction)` | `KL(prediction, target)` | `sum_a (p_target - p)^2` |
-    | normal distributions | the same, mean over entries | the same, mean over entries | |
-    | values of actions | `(target - prediction)^2`, mean over actions | | the same |
+    - "forward": `KL(target, prediction)`; of normal distributions its mean over entries, of values of actions
+      `(target - prediction)^2`, mean over actions.
+    - "reverse": `KL(prediction, target)`; of normal distributions its mean over entries; not for values.
+    - "squared": `sum_a (p_target - p)^2`; of values as "forward"; not for normal distributions.
 
     The released code of FedHPD (Jiang et al. 2025) minimises the forward one for probabilities and, without saying so,
     the reverse one for normal distributions; DPA-FedRL the squared one. A `temperature` softens both sides and

@@ -104,7 +104,8 @@ class Consensus(AggregationRule):
 
     What every client agrees on comes back bit for bit. Of probabilities that were rounded below 0 on the way, the
     result is 0. What is no prediction, see `valid`, is refused or left out. Metrics, scalars: `refused` and `heard`,
-    clients that came with none, and with one. If "drop" leaves nobody, the result is zeros and the run is ended.
+    clients that came with none, and with one. If "drop" leaves nobody of those who came, the result is zeros, `heard`
+    is NaN, and the run is ended.
 
     Example:
       >>> payload = Probabilities(jnp.array([[[0.5, 0.5]], [[0.25, 0.75]]]))
@@ -197,6 +198,7 @@ less, or kind="median".
         self.check_payload(update.payload)
         weight, refused, heard = admitted(update, self.on_invalid)
         payload = jax.tree.map(jnp.asarray, update.payload)
+        heard = jnp.where((heard == 0) & (refused > 0), jnp.nan, heard)  # a mean over exchanges must not hide it
         return self._merged(payload, weight), state, {"refused": refused, "heard": heard}
 
     def _merged(self, payload: Any, weight: Array) -> Prediction:

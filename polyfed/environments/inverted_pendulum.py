@@ -48,8 +48,8 @@ class InvertedPendulum(Body):
     pole tilts by more than 0.2 rad; the step that ends it pays nothing.
 
     >>> environment = InvertedPendulum()
-    >>> environment.observation_space.size, environment.action_space
-    (4, Box(low=(-3.0,), high=(3.0,)))
+    >>> environment.observation_space.size, environment.action_space.high
+    (4, (3.0,))
     >>> state, _ = environment.reset(jax.random.key(0), environment.nominal())
     >>> _, step = environment.step(jax.random.key(1), state, jnp.zeros(1), environment.nominal())
     >>> float(step.reward), bool(step.terminated)

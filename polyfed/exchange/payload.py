@@ -129,8 +129,8 @@ class Predictions(PayloadKind):
         """Raise `ValueError` in one sentence if a field is out of range or public states do not fit the world."""
         self.public.check(world)
         self.distillation.check()
-        brought = isinstance(self.public, FileStates)
-        self.distillation.check_chunks(len(self.public.states(world)) if brought else self.public.num)
+        public = self.public
+        self.distillation.check_chunks(len(public.states(world)) if isinstance(public, FileStates) else public.num)
 
     def fingerprint(self) -> str:
         """A digest of the public states that are read from a file."""

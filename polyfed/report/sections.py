@@ -13,9 +13,9 @@ from polyfed.report.improvement import improvement_section
 from polyfed.report.learning import curves_section
 from polyfed.report.measure import RETURN
 from polyfed.report.opening import verdict_section
-from polyfed.report.public_states import public_states_section
 from polyfed.report.robustness import robustness_section
 from polyfed.report.split import split_section
+from polyfed.report.states import public_states_section
 from polyfed.report.tables import escape
 from polyfed.report.targets import target_section
 from polyfed.report.welfare import welfare_section

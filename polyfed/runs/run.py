@@ -18,7 +18,7 @@ from polyfed.record import digest, from_data, to_data
 from polyfed.runs import store
 from polyfed.runs.checkpoint import write_arrays, write_checkpoint
 from polyfed.runs.files import writing
-from polyfed.runs.public_states import write_states
+from polyfed.runs.kept_states import write_states
 from polyfed.runs.versions import differences
 from polyfed.simulation.simulate import Simulation
 

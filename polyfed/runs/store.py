@@ -31,7 +31,7 @@ from polyfed.recipes import BASELINES, arms
 from polyfed.record import digest, from_data, to_data
 from polyfed.runs.checkpoint import Checkpoint, checkpoints, read_manifest
 from polyfed.runs.files import append_lines, sha256, sync_folder, write_json, writing
-from polyfed.runs.public_states import read_states
+from polyfed.runs.kept_states import read_states
 from polyfed.runs.versions import machine, versions
 from polyfed.simulation.simulate import Simulation, label_counts, world_values
 

@@ -17,6 +17,8 @@ from polyfed.agents import Group
 from polyfed.agents.foreign import Foreign
 from polyfed.environments import Split, World
 from polyfed.environments.environment import quantities
+from polyfed.errors import PolyfedError
+from polyfed.exchange import Predictions
 from polyfed.experiment import Experiment
 from polyfed.leaves import stacked
 from polyfed.simulation.compile_clock import compile_seconds
@@ -251,7 +253,9 @@ class Simulation:
 
         weights = np.broadcast_to(np.asarray(homes.weights), (len(self.seeds), plan.num_clients)).copy()
         weights[:, guests.clients] *= came
-        everything = jax.tree.map(joined, payload if self._compiled else jax.tree.map(lambda _: None, own), own)
+        self._check_heard(guests, weights)
+        alone = functools.partial(joined, None)
+        everything = jax.tree.map(joined, payload, own) if self._compiled else jax.tree.map(alone, own)
         update = Update(everything, weights.astype(np.float32))
         server, figures = run_server(federation, homes, self.parts, plan, update, exchange)
         self._server_side = frozenset(figures)
@@ -260,6 +264,17 @@ class Simulation:
         whole = {name: joined(metrics.get(name), told.get(name, missing)) for name in names}
         arrays = {name: np.asarray(value) for name, value in jax.device_get(figures).items()}
         return Federation(clients, server, federation.round), {**whole, **arrays}
+
+    def _check_heard(self, guests: Guests, weights: np.ndarray) -> None:
+        """End the run where nobody answered on a part of the public states: the last consensus is on another."""
+        payload = self.experiment.payload
+        if not isinstance(payload, Predictions) or not payload.distillation.in_parts:
+            return
+        if silent := [seed for seed, row in zip(self.seeds, weights, strict=True) if not (row > 0).any()]:
+            raise PolyfedError(
+                f"Nobody of seed {silent[0]} answered, so there is no consensus to learn from: {guests.told()} Mend "
+                "those agents. What was run before is kept."
+            )
 
     def _steps(self, counted: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
         """Environment steps of every client: as counted where steps are episodes, elsewhere as planned."""

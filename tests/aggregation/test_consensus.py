@@ -231,6 +231,8 @@ def test_a_run_is_ended_where_what_came_may_not_be_left_out():
     Consensus().refuse({})
     with pytest.raises(DivergedError, match=r"1 of the clients that came in round 2 .*on-invalid drop"):
         Consensus().refuse(told)
+    with pytest.raises(DivergedError, match=r"^1 of the clients that came in round 1 "):
+        Consensus().refuse({"refused": np.array([0.1]), "heard": np.array([2.9])})  # means over ten exchanges
     with pytest.raises(ValueError, match="client 1 "):
         Consensus().aggregate((), Update(broken(Logits), np.ones(5, np.float32)))
 
@@ -241,6 +243,12 @@ def test_a_run_is_ended_where_nobody_is_left():
     assert not np.any(found.probabilities)
     with pytest.raises(DivergedError, match="All of the clients that came in round 1"):
         Consensus(on_invalid="drop").refuse({name: np.asarray(value)[None] for name, value in metrics.items()})
+    means = {
+        name: np.mean([np.asarray(value), full], keepdims=True)
+        for (name, value), full in zip(metrics.items(), (0, 5), strict=True)
+    }
+    with pytest.raises(DivergedError, match="All of the clients that came in round 1"):  # in one exchange of two
+        Consensus(on_invalid="drop").refuse(means)
     with pytest.raises(ValueError, match=r"client 1 .*repair what it sends"):
         admitted(alone, "drop")
 

@@ -142,7 +142,10 @@ GAUSSIAN = ServerStates(Distillation(refresh="event", chunks=1, repetitions=1))
         (changed(server_optimizer=ServerMomentum()), "would move the state at which SharedWalk stands"),
         (changed(rule=SharedWalk(Pendulum())), "a state is 4 numbers"),
         (changed(payload=ServerStates(Distillation())), "one state per round, but distillation has chunks = 2"),
-        (changed(environment=Pendulum(), agent=REINFORCE.continuous()), "normal distributions without a probability for each"),
+        (
+            changed(environment=Pendulum(), agent=REINFORCE.continuous()),
+            "without a probability for each",
+        ),
         (changed(agent=Mixed((Group(Made(print)), Group(REINFORCE())))), "ServerStates change every round"),
         (changed(common_start=True), "give common_start=False"),
     ],

@@ -13,7 +13,7 @@ from polyfed.record import to_data
 from polyfed.report import write_report
 from polyfed.report.arms import entries
 from polyfed.report.blocks import Story
-from polyfed.report.public_states import public_states_section
+from polyfed.report.states import public_states_section
 
 UNIFORM = np.random.default_rng(0).uniform(-1, 1, (600, 4)).astype(np.float32)
 LINE = np.linspace(0, 1, 600)[:, None].astype(np.float32) * np.array([[1, 2, 3, 4]], np.float32)

@@ -10,7 +10,7 @@ from polyfed.environments.state_file import FileStates
 from polyfed.errors import DamagedError
 from polyfed.exchange import Predictions
 from polyfed.recipes import fedhpd
-from polyfed.runs.public_states import NAME, read_states, write_states
+from polyfed.runs.kept_states import NAME, read_states, write_states
 
 BUILDER = UniformStates(num=6, seed=3)
 

@@ -38,9 +38,7 @@ def _sets(told: Sequence[Entry]) -> list[list[Entry]]:
     found: list[list[Entry]] = []
     for entry in told:
         for same in found:
-            if _builder(same[0]) == _builder(entry) and np.array_equal(
-                same[0].arm.public_states, entry.arm.public_states
-            ):
+            if _builder(same[0]) == _builder(entry) and np.array_equal(_states(same[0]), _states(entry)):
                 same.append(entry)
                 break
         else:
@@ -52,7 +50,7 @@ def states_table(told: Sequence[Entry]) -> str:
     """One row per arm: builder, size, diversity, and what a message weighs; HTML."""
     rows = []
     for same in _sets(told):
-        figures = diversity(same[0].arm.public_states)
+        figures = diversity(_states(same[0]))
         for entry in same:
             rows.append(
                 [
@@ -77,12 +75,17 @@ def entries_table(told: Sequence[Entry]) -> str:
     rows = []
     sets = _sets(told)
     for same in sets:
-        figures = diversity(same[0].arm.public_states)
+        figures = diversity(_states(same[0]))
         whose = "" if len(sets) == 1 else f"{tables.escape(', '.join(entry.label for entry in same))} · "
         for place, (mean, spread) in enumerate(zip(figures["mean"], figures["std"], strict=True)):
             rows.append([f"{whose}{place}", f"{mean:.3g}", f"{spread:.3g}"])
     head = ["Entry", "Mean", "Standard deviation"]
     return f"<details><summary>Per entry</summary>{tables.table('Entries of the public states', head, rows)}</details>"
+
+
+def _states(entry: Entry) -> np.ndarray:
+    assert entry.arm.public_states is not None
+    return entry.arm.public_states
 
 
 def _payload(entry: Entry) -> Any:
