@@ -74,7 +74,7 @@ class Classifier(Agent):
     width: int | tuple[int, ...] | None = None  # units held of each hidden layer, messages `Nested`; none: all
 
     @property
-    def rollout_length(self) -> int:  # type: ignore[override]
+    def rollout_length(self) -> int:
         """Local steps between two gradient steps."""
         return self.batch_size
 

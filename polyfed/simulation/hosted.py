@@ -20,7 +20,6 @@ from polyfed.agents.foreign import Foreign, guarded
 from polyfed.environments import Discrete
 from polyfed.exchange import Predictions
 from polyfed.experiment import Experiment
-from polyfed.types import Metrics
 
 FAILED = object()  # what a guest that raised has answered
 
@@ -64,7 +63,8 @@ class Guests:
     def _made(self, form: Foreign, nth_seed: int, client: int) -> Any:
         params = jax.tree.map(lambda x: x[nth_seed % x.shape[0], client, 0], self._params)
         seed = int(np.random.SeedSequence([self.seeds[nth_seed], client]).generate_state(1)[0] >> 1)
-        return form.make(self.experiment.environment, params, seed)
+        environment: Any = self.experiment.environment
+        return form.make(environment, params, seed)
 
     def first_messages(self) -> Any:
         """`[S, ...]`: what the first guest of each seed would send; it fixes the form of the broadcast."""
@@ -74,7 +74,7 @@ class Guests:
             raise ValueError(f"The federation cannot begin: {' '.join(self.complaints)} Mend that agent.")
         return jax.tree.map(lambda *x: jnp.stack(x), *messages)
 
-    def exchange(self, broadcast: Any, *, newborn: bool, learn: bool) -> tuple[Any, np.ndarray, Metrics]:
+    def exchange(self, broadcast: Any, *, newborn: bool, learn: bool) -> tuple[Any, np.ndarray, dict[str, np.ndarray]]:
         """The guests' half of an exchange.
 
         Args:

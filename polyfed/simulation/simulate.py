@@ -27,18 +27,16 @@ from polyfed.simulation.engine import (
     SPREAD,
     Federation,
     Homes,
-    Plan,
-    Share,
     evaluate_global,
     evaluate_own,
     init_clients,
     init_server,
-    plan,
     run_clients,
     run_rounds,
     run_server,
 )
 from polyfed.simulation.hosted import Guests
+from polyfed.simulation.plan import Plan, Share, plan
 from polyfed.simulation.round import Client, ClientParts, Server, ServerParts
 from polyfed.types import Update
 
@@ -79,7 +77,7 @@ class Simulation:
         self.plan: Plan = plan(
             len(seeds),
             agents,
-            [(first, group.num_clients, group.local_steps) for first, group in compiled],
+            [(first, group.num_clients, group.local_steps or 0) for first, group in compiled],
             devices,
             costs=[_size(experiment, group) for _, group in compiled] if len(compiled) > 1 else (),
             common_start=experiment.common_start,
@@ -256,7 +254,7 @@ class Simulation:
         self._check_heard(guests, weights)
         alone = functools.partial(joined, None)
         everything = jax.tree.map(joined, payload, own) if self._compiled else jax.tree.map(alone, own)
-        update = Update(everything, weights.astype(np.float32))
+        update = Update(everything, jnp.asarray(weights, jnp.float32))
         server, figures = run_server(federation, homes, self.parts, plan, update, exchange)
         self._server_side = frozenset(figures)
         missing = np.full((len(self.seeds), len(guests.clients)), np.nan, np.float32)

@@ -19,7 +19,7 @@ from polyfed.errors import DiskError, ResumeMismatchError
 from polyfed.experiment import Experiment
 from polyfed.runs import run, store, versions
 from polyfed.runs.checkpoint import checkpoints
-from polyfed.simulation import engine
+from polyfed.simulation import plan as planning
 
 Results = Callable[[Path], dict[str, Any]]
 
@@ -162,7 +162,7 @@ def test_a_run_begun_on_one_device_goes_on_on_two(
             raise PowerCut
 
     with monkeypatch.context() as patch:
-        on_one = lambda *sizes, **facts: engine.plan(*sizes[:3], jax.devices()[:1], **facts)  # noqa: E731
+        on_one = lambda *sizes, **facts: planning.plan(*sizes[:3], jax.devices()[:1], **facts)  # noqa: E731
         patch.setattr("polyfed.simulation.simulate.plan", on_one)
         with pytest.raises(PowerCut):
             run.go_on(fresh, stop, checkpoint_seconds=0)
