@@ -123,9 +123,7 @@ class Experiment(eqx.Module):
     server_optimizer: AnyServerOptimizer = ServerSGD()  # what the server does with the merged message
     transforms: tuple[AnyTransform, ...] = ()  # what happens to messages on the way
     num_rounds: int = eqx.field(default=100, static=True)  # rounds
-    local_steps: int = eqx.field(
-        default=100, static=True
-    )  # per client and round: environment steps, or episodes of a learner of episodes
+    local_steps: int = eqx.field(default=100, static=True)  # per client and round; episodes for episodic learners
     num_envs: int = eqx.field(default=1, static=True)  # copies of its world that a client steps side by side
     pooled: bool = eqx.field(default=False, static=True)  # one agent lives in every client's world: nothing is private
     evaluation: Evaluation = Evaluation()

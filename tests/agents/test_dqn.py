@@ -457,7 +457,9 @@ def test_without_omega_a_worst_case_changes_no_bit(tiny, masked):
         simulation = Simulation(tiny(agent=fields), (0, 1))
         federation, metrics = simulation.advance(simulation.init(), 6)
         broadcast = federation.server.broadcast
-        found.append((broadcast["online"], broadcast["target"], federation.clients[0].agent.replay.rows, metrics["loss"]))
+        found.append(
+            (broadcast["online"], broadcast["target"], federation.clients[0].agent.replay.rows, metrics["loss"])
+        )
     for ours, theirs in zip(*map(jax.tree.leaves, found), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     moved = broadcast["worst_case"].layers[0].weight
