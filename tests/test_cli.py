@@ -546,19 +546,18 @@ def test_a_film_that_cannot_be_made(words: list[str], sentence: str, ran: tuple[
 
 def test_damage_to_weights_is_detected_before_they_are_played(ran: tuple[Path, Ended], run_copy: Path) -> None:
     from polyfed.report import film
-    from polyfed.simulation.simulate import Simulation
 
-    simulation = Simulation(recorded(run_copy), (0,))
+    experiment = recorded(run_copy)
     arm = run_copy / "arms" / "fedavg"
     path = arm / "weights" / "seed-0" / "global.safetensors"
     whole, random = path.read_bytes(), np.random.default_rng(9)
-    film._learned(arm, simulation, "seed-0/global")
+    film._learned(arm, experiment, 0, "seed-0/global")
     for i in range(200):
         place = int(random.integers(len(whole)))
         flip = bytes([whole[place] ^ int(random.integers(1, 256))])
         path.write_bytes(whole[:place] if i % 10 == 0 else whole[:place] + flip + whole[place + 1 :])
         with pytest.raises(film.DamagedError, match="was cut or edited"):
-            film._learned(arm, simulation, "seed-0/global")
+            film._learned(arm, experiment, 0, "seed-0/global")
     ended = polyfed("play", run_copy)
     assert ended.code == 6
     assert "global.safetensors was cut or edited" in ended.sentence

@@ -95,6 +95,8 @@ def test_a_named_experiment_comes_back_and_so_do_its_arms(name):
         learner = type(experiment.agent).__name__.lower()
         others = [name for name in LEARNERS if name != learner]
         fitting = [recipe for method, recipe in RECIPES.items() if not any(name in method for name in others)]
+        if learner != "dqn":
+            fitting.remove(RECIPES["fedhql"])
         if learner == "mixed":  # of which methods that average networks are refused
             fitting = [RECIPES[name] for name in ("fedhpd", "dpa_fedrl", "local_only")]
         for arm in (*arms(experiment).values(), *(recipe(experiment) for recipe in fitting)):
@@ -116,7 +118,9 @@ def test_arrays_are_recorded_as_the_numbers_they_hold():
 
 @pytest.mark.parametrize("value", [object(), {1, 2}, b"bytes", lambda: None, ClipNorm, 1j, {"a": 1}])
 def test_what_is_no_data_cannot_be_recorded(value):
-    with pytest.raises(ValueError, match="cannot be recorded as data: use numbers, strings, tuples and parts"):
+    with pytest.raises(
+        ValueError, match=r"cannot be recorded as data: use numbers|is code, which a record cannot hold"
+    ):
         to_data((1.0, value))
 
 
