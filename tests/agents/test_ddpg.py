@@ -371,7 +371,7 @@ def test_no_trust_in_the_worst_is_ddpgavg_bit_for_bit(case):
     stripped = dataclasses.replace(other.clients[0].agent.learner, worst_case=())
     assert same(one.clients[0].agent.learner, stripped)
     assert same(one.clients[0].agent.replay, other.clients[0].agent.replay)
-    assert same(one.clients.stay, other.clients.stay)
+    assert same(one.clients[0].stay, other.clients[0].stay)
 
 
 @pytest.mark.slow
