@@ -201,6 +201,6 @@ def test_the_matrix_has_every_policy_on_every_environment_in_the_order_of_their_
 def test_a_personal_rule_has_every_policy_but_a_global_one(choosing: Callable[..., Experiment]) -> None:
     alone = Simulation(recipes.local_only(choosing()), (0,))
     federation = alone.init()
-    online = always(federation.clients[0].agent.online, np.array([2, 0, 1, 3])[: 2 * alone.plan.per_device])
+    online = always(federation.clients[0].agent.online, np.array([2, 0, 1, 3])[: 2 * alone.plan.shares[0].per_device])
     found = alone.evaluate(eqx.tree_at(lambda f: f.clients[0].agent.online, federation, online))
     np.testing.assert_allclose(found, REWARDS[[2, 0, 1]][None, :, None] * SCALES, rtol=1e-6)
