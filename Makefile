@@ -41,6 +41,8 @@ $(VENV)/.installed-docs: $(VENV)/.installed-test
 demo: $(VENV)/.installed-demo ## train a fleet of cart-poles that differ and write a report
 	$(BIN)/polyfed run cartpole-poles
 
+# Tests compile much and run little, so that they skip the optimiser behind XLA; slow tests run as users do.
+test: export XLA_FLAGS := --xla_backend_optimization_level=0
 test: $(VENV)/.installed-test ## the tests, without the slow ones
 	$(BIN)/python -m pytest -n 2 -m "not slow" tests
 	$(BIN)/python -m pytest -n 2 --doctest-modules polyfed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ import pytest
 from polyfed.agents import DQN, HardUpdate, LinearDecay, Survival
 from polyfed.environments import CartPole, Explicit
 from polyfed.experiment import Evaluation, Experiment
+
+MAX_MAPS = 15_000
 
 TINY = Experiment(
     name="tiny",
@@ -60,6 +62,15 @@ def compiled_programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)  # for the processes that tests start
     jax.config.update("jax_compilation_cache_dir", str(folder))
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def released_programs() -> Iterator[None]:
+    """Let go of compiled programs before they take all the memory maps that the system grants a process (65,530)."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MAX_MAPS:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")
