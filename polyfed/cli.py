@@ -1,4 +1,4 @@
-"""The command line: `polyfed list | run | report | play | check`.
+"""The command line: `polyfed list | run | report | play | check | env`.
 
 What needs JAX is imported inside the commands, so that help and lists answer at once.
 """
@@ -19,7 +19,7 @@ from polyfed.devices import num_devices
 from polyfed.errors import EXIT_CODES, MissingExtraError, PolyfedError
 from polyfed.experiments import load, load_file, load_study, studies, titles
 from polyfed.naming import did_you_mean
-from polyfed.options import COMMANDS, Check, List, Play, Report, Run, overrides, parse, study_overrides
+from polyfed.options import COMMANDS, Check, Env, List, Play, Report, Run, overrides, parse, study_overrides
 
 if TYPE_CHECKING:
     from polyfed.experiment import Experiment
@@ -65,7 +65,13 @@ def _dispatch(argv: list[str]) -> int:
     if name == "run":
         return _run(rest)
     options = parse(COMMANDS[name], args=rest, prog=f"polyfed {name}")
-    handlers: dict[str, Callable[[Any], int]] = {"list": _list, "report": _report, "play": _play, "check": _check}
+    handlers: dict[str, Callable[[Any], int]] = {
+        "list": _list,
+        "report": _report,
+        "play": _play,
+        "check": _check,
+        "env": _env,
+    }
     return handlers[name](options)
 
 
@@ -305,3 +311,15 @@ def _check(options: Check) -> int:
     else:
         print("\n".join(f"{name}: {value}" for name, value in found.items()))
     return 0 if found["write access"] == "yes" else 5
+
+
+def _env(options: Env) -> int:
+    from polyfed.environments.host_check import check_host
+
+    findings = check_host(options.id, modules=options.modules)
+    if options.json:
+        print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=1))
+    else:
+        marks = {True: "yes", False: "NO"}
+        print("\n".join(f"{marks[f.good]:<4} {f.question}: {f.answer}" for f in findings))
+    return 0 if all(f.good or not f.needed for f in findings) else 2

@@ -35,6 +35,7 @@ from polyfed.environments import (
     CartPole,
     Dataset,
     Dirichlet,
+    EdgeCache,
     Environment,
     EqualSplit,
     Explicit,
@@ -63,7 +64,7 @@ from polyfed.types import Update
 Classic = CartPole | Acrobot | MountainCar | MountainCarContinuous | Pendulum
 Bodies = HalfCheetah | Hopper | Walker2d | InvertedPendulum
 Tabular = TabularMDP | WindyCliff
-AnyEnvironment = Classic | Bodies | Tabular | Dataset
+AnyEnvironment = Classic | Bodies | Tabular | EdgeCache | Dataset
 AnyVariation = Explicit | Grid | Uniform | RandomMDPs | WindyCliffs | EqualSplit | LabelShards | Dirichlet
 AnyHeldOut = Explicit | Grid | Uniform | Perturbed | TestSet
 AnyAgent = DQN | DDPG | QLearning | Classifier | REINFORCE | A2C | PPO | SAC | Mixed

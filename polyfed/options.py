@@ -100,7 +100,17 @@ class Check:
     json: bool = False  # as JSON
 
 
-COMMANDS: dict[str, type] = {"list": List, "run": Run, "report": Report, "play": Play, "check": Check}
+@dataclasses.dataclass(frozen=True)
+class Env:
+    """Say what is good to know of an environment of Gymnasium: `polyfed env check ID`."""
+
+    what: Positional[Literal["check"]]  # check: seeding, spaces, speed, copies, named quantities
+    id: Positional[str]  # as registered, e.g. LunarLander-v3
+    modules: bool = False  # let an id such as module:Env-v0 import that module, and so run its code
+    json: bool = False  # as JSON
+
+
+COMMANDS: dict[str, type] = {"list": List, "run": Run, "report": Report, "play": Play, "check": Check, "env": Env}
 
 
 def parse(form: Any, *, prog: str, **how: Any) -> Any:

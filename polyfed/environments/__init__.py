@@ -8,6 +8,7 @@ from polyfed.environments.body import Body, BodyState
 from polyfed.environments.cartpole import CartPole, CartPoleParams, CartPoleState
 from polyfed.environments.dataset import Dataset, Shard
 from polyfed.environments.digits import Digits
+from polyfed.environments.edge_cache import EdgeCache, EdgeCacheParams, EdgeCacheState
 from polyfed.environments.environment import Environment, Params, Quantity, Step, quantities, quantity
 from polyfed.environments.half_cheetah import HalfCheetah, HalfCheetahParams
 from polyfed.environments.hopper import Hopper, HopperParams
@@ -67,6 +68,9 @@ __all__ = [
     "Digits",
     "Dirichlet",
     "Discrete",
+    "EdgeCache",
+    "EdgeCacheParams",
+    "EdgeCacheState",
     "Environment",
     "EqualSplit",
     "Explicit",

@@ -357,6 +357,7 @@ BITS = {
 }
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize("case", ["ddpg", *(pytest.param(c, marks=pytest.mark.slow) for c in list(BITS)[1:])])
 def test_no_trust_in_the_worst_is_ddpgavg_bit_for_bit(case):
     """Two seeds and clients, 200 steps, averaging targets too, in the compiled round."""

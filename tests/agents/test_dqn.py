@@ -448,6 +448,7 @@ def test_accepts_the_ends_of_the_ranges(fields):
 # Worst case, embedding, and what is shared
 
 
+@pytest.mark.bits
 @pytest.mark.parametrize("masked", [True, False])
 def test_without_omega_a_worst_case_changes_no_bit(tiny, masked):
     plain = {"shared": ("online", "target"), "double": True}

@@ -153,6 +153,7 @@ def test_a_run_without_checkpoints_begins_again(fresh: Path, finished: Path, res
     assert results(fresh) == results(finished)  # the end of an arm is always a checkpoint
 
 
+@pytest.mark.bits
 @pytest.mark.skipif(len(jax.devices()) < 2, reason="needs two devices")
 def test_a_run_begun_on_one_device_goes_on_on_two(
     fresh: Path, finished: Path, results: Results, monkeypatch: pytest.MonkeyPatch

@@ -190,6 +190,7 @@ def test_the_numbers_of_clients_do_not_divide_evenly_so_that_padding_is_tested(t
     assert {len(leaf.sharding.device_set) for leaf in jax.tree.leaves(federation.clients)} == {2}
 
 
+@pytest.mark.bits
 @needs_two_devices
 def test_one_device_or_two_give_the_same_bits(trained: Callable[..., Outcome]) -> None:
     one, two = trained(devices=ONE), trained()
@@ -212,6 +213,7 @@ def test_every_method_gives_the_same_bits_on_one_device_or_two(method: str, tiny
     assert_same(found[0].metrics, found[1].metrics)
 
 
+@pytest.mark.bits
 def test_a_seed_alone_gives_the_bits_that_it_gives_among_others(trained: Callable[..., Outcome]) -> None:
     alone, among = trained(), trained(seeds=(3, 0))
     assert_same(alone.of_seed(0), among.of_seed(0))

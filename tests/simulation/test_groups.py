@@ -140,6 +140,7 @@ def test_groups_smaller_than_the_devices_are_among_those_tested(trained: Callabl
     assert [share.where.tolist() for share in shares] == [[1], [0, 1, 2]]
 
 
+@pytest.mark.bits
 @needs_two_devices
 def test_one_device_or_two_give_the_same_bits(trained: Callable[..., Outcome]) -> None:
     """But for the optimizer of a REINFORCE that distils, whose moments may differ in the last bit."""

@@ -161,6 +161,7 @@ def test_the_round_goes_on_without_a_guest_that_fails(method: str, well: tuple[A
     assert np.any(broadcast(federation) != broadcast(well[1]))
 
 
+@pytest.mark.bits
 def test_a_guest_that_always_fails_leaves_the_numbers_of_a_fleet_without_it() -> None:
     simulation, federation, metrics = run(fleet(failing("predict", 0)))
     _, expected, known = run(fleet(compiled=1))

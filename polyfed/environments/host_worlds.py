@@ -1,0 +1,137 @@
+"""Environments of Gymnasium with named quantities changed: what stands on a host as the world of one client.
+
+References: towers2024gymnasium.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.error import DependencyNotInstalled, Error
+
+from polyfed.environments.attributes import read, write
+from polyfed.environments.physics import PHYSICS, Attribute, free
+from polyfed.errors import MissingExtraError
+
+_ARGUMENT = "kwargs."
+_EXTRAS = {"Box2D": "box2d", "MuJoCo": "mujoco", "mujoco": "mujoco", "pygame": "play"}
+
+
+def make(id_: str, *, modules: bool = False, **kwargs: Any) -> gymnasium.Env:
+    """`gymnasium.make`, with its failures in a sentence.
+
+    Args:
+      id_: As registered. `module:Env-v0` imports a module first, which runs its code.
+      modules: Whether ids may import code.
+      kwargs: Of `gymnasium.make`.
+
+    Raises:
+      ValueError: There is no such id, it would import code, or the environment refuses its arguments.
+      MissingExtraError: What it is simulated by is not installed.
+
+    >>> make("CartPole-v2")
+    Traceback (most recent call last):
+    ValueError: Gymnasium has no environment 'CartPole-v2' here: did you mean 'CartPole-v1'?
+    """
+    if ":" in id_ and not modules:
+        raise ValueError(
+            f"'{id_}' would import {id_.partition(':')[0]}, and so run its code: allow that with --modules if you "
+            "trust it, or give an id that is registered."
+        )
+    try:
+        return gymnasium.make(id_, **kwargs)
+    except DependencyNotInstalled as error:
+        extra = next((extra for word, extra in _EXTRAS.items() if word in str(error)), None)
+        remedy = f'pip install "polyfed[{extra}]"' if extra else "install what it asks for"
+        raise MissingExtraError(f"{id_} is simulated by a package that is not installed: {remedy}.") from error
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"{id_} needs the package {error.name}, which is not installed: install it.") from error
+    except Error as error:
+        if ":" not in id_ and id_ not in gymnasium.registry:
+            close = difflib.get_close_matches(id_, gymnasium.registry, n=1)
+            remedy = f"did you mean '{close[0]}'?" if close else "gymnasium.pprint_registry() shows those it has."
+            raise ValueError(f"Gymnasium has no environment '{id_}' here: {remedy}") from error
+        raise ValueError(f"{id_} cannot be made: {_on_a_line(error)}. Change its arguments.") from error
+    except (TypeError, AssertionError, ValueError) as error:
+        raise ValueError(f"{id_} refuses its arguments: {_on_a_line(error)}. Change them.") from error
+
+
+def _on_a_line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
+def attribute(id_: str, name: str, env: gymnasium.Env) -> Attribute:
+    """A quantity by its name, or by its path in an environment that nobody has described.
+
+    Raises:
+      ValueError: There is neither such a name nor such an attribute.
+
+    >>> attribute("CartPole-v1", "length", make("CartPole-v1")).default
+    0.5
+    """
+    known = PHYSICS.get(id_, {})
+    if name in known:
+        return known[name]
+    if name.startswith(_ARGUMENT):
+        given = dict(env.spec.kwargs if env.spec else {})
+        return free(float(given.get(name.removeprefix(_ARGUMENT), math.nan)), name)
+    try:
+        value = read(env.unwrapped, name)
+    except ValueError as error:
+        names = f"Named quantities of {id_} are {', '.join(known)}." if known else f"{id_} has no named quantities."
+        raise ValueError(f"{error} {names}") from error
+    return free(float(np.ravel(value)[0]), name)
+
+
+def make_world(id_: str, values: Mapping[str, float], *, modules: bool = False, **kwargs: Any) -> gymnasium.Env:
+    """An environment in which quantities are changed, and looked at after changing.
+
+    Args:
+      id_: As in `make`.
+      values: By name, see `PHYSICS`, or by path, see `attributes.read`. A quantity that has its nominal value is left
+        alone, so the nominal world is Gymnasium's to the last bit.
+      modules: As in `make`.
+      kwargs: Of `gymnasium.make`.
+
+    Raises:
+      ValueError: A quantity does not exist, cannot be set, or is out of its range.
+
+    >>> env = make_world("CartPole-v1", {"length": 1.0})
+    >>> env.unwrapped.length
+    1.0
+    """
+    env = make(id_, modules=modules, **kwargs)
+    found = {name: attribute(id_, name, env) for name in values}
+    for name, value in values.items():
+        _check_range(id_, name, value, found[name])
+    changed = {name: a for name, a in found.items() if values[name] != a.default}
+    arguments = {
+        path.removeprefix(_ARGUMENT): (values[name] * a.factor, path)
+        for name, a in changed.items()
+        for path in a.where
+        if path.startswith(_ARGUMENT)
+    }
+    if arguments:
+        env.close()
+        given = {name: bool(value) if name.startswith("enable_") else value for name, (value, _) in arguments.items()}
+        env = make(id_, modules=modules, **{**kwargs, **given})
+    for name, a in changed.items():
+        for path in a.where:
+            if not path.startswith(_ARGUMENT):
+                target = env.unwrapped
+                write(target, path, read(target, path) * values[name] if a.relative else values[name] * a.factor)
+    return env
+
+
+def _check_range(id_: str, name: str, value: float, found: Attribute) -> None:
+    if not (math.isfinite(value) and found.low <= value <= found.high):
+        unit = "" if found.unit == "1" else f" {found.unit}"
+        raise ValueError(
+            f"{name} = {value:g}{unit} cannot be simulated by {id_}: it must lie in [{found.low:g}, "
+            f"{found.high:g}]{unit}."
+        )
