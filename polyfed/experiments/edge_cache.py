@@ -1,4 +1,4 @@
-"""Six base stations with other users, caches and neighbours learn what to keep: FedAvg between learning alone and pooling.
+"""Six base stations with other users, caches and neighbours learn what to keep: FedAvg, learning alone, pooling.
 
 The stations stand in a ring: the neighbour of each is the next, with its phase of popularity and about its capacity.
 All numbers are ours. The report's returns are delays; `EdgeCache.optimum` says what 100 per cent would be.
