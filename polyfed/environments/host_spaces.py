@@ -1,6 +1,6 @@
 """Gymnasium's spaces as ours: observations as vectors of numbers, actions as one choice or one vector.
 
-Observations of any make are flattened: choices to one-hot, `Dict` and `Tuple` entry after entry in Gymnasium's own order;
+Observations of any make are flattened: choices to one-hot, `Dict` and `Tuple` entry after entry in Gymnasium's order;
 bytes of images are divided by 255 and keep their rows, columns and channels as `Box.shape`. Several choices at once
 (`MultiDiscrete`, or a `Tuple` of `Discrete`) become one choice among all combinations, the last changing fastest.
 """
