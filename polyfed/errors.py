@@ -15,6 +15,19 @@ EXIT_CODES = {
 }
 
 
+LONGEST = 300  # characters of another's message in a sentence of ours
+
+
+def on_a_line(error: BaseException) -> str:
+    """An error's message as part of a sentence: on one line, of a length that can be read.
+
+    >>> on_a_line(ValueError("no such\\n   thing"))
+    'no such thing'
+    """
+    message = " ".join(str(error).split()) or "without a message"
+    return message if len(message) <= LONGEST else f"{message[:LONGEST]}..."
+
+
 class PolyfedError(Exception):
     """A failure with a sentence and an exit code."""
 

@@ -583,6 +583,18 @@ def test_check_ends_with_5_where_nothing_can_be_written(tmp_path: Path) -> None:
     assert json.loads(ended.out)["write access"] == f"no: {tmp_path / 'file'}"
 
 
+def test_an_environment_is_checked_before_a_fleet_lives_there() -> None:
+    ended = polyfed("env", "check", "CartPole-v1")
+    assert ended.code == 0, ended.err
+    assert "yes  seeding: " in ended.out
+    found = json.loads(polyfed("env", "check", "CartPole-v1", "--json").out)
+    assert {"question", "good", "answer", "needed"} == set(found[0])
+    for id_, words in (("CartPole-v7", "did you mean"), ("a_module:Env-v0", "allow that with --modules")):
+        refused = polyfed("env", "check", id_)
+        assert refused.code == 2
+        assert words in refused.sentence
+
+
 def test_tensorboard_reads_what_was_measured(ran: tuple[Path, Ended]) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -22,10 +22,10 @@ from polyfed.aggregation.door import check_prediction
 from polyfed.environments.environment import Environment
 from polyfed.environments.spaces import Discrete
 from polyfed.environments.world import Params, World
+from polyfed.errors import on_a_line
 from polyfed.types import Prediction
 
 METHODS = ("act", "predict", "learn", "imitate", "save", "load")
-LONGEST = 300  # characters of an error's message in a reason
 
 
 class ForeignAgent(abc.ABC):
@@ -197,22 +197,16 @@ def guarded(agent: Any, method: str, environment: World, *arguments: Any) -> tup
     try:
         answer = getattr(agent, method)(*(_own(argument) for argument in arguments))
     except Exception as error:
-        return None, f"{who} raised {type(error).__name__}: {_on_a_line(error)} ({_place(error)})."
+        return None, f"{who} raised {type(error).__name__}: {on_a_line(error)} ({_place(error)})."
     try:
         return _CHECKS[method](answer, environment, arguments), None
     except Exception as error:
-        return None, f"What {who} gave is refused: {_on_a_line(error).rstrip('.')}."
+        return None, f"What {who} gave is refused: {on_a_line(error).rstrip('.')}."
 
 
 def _own(argument: Any) -> Any:
     """The same, with every array copied."""
     return jax.tree.map(lambda x: np.array(x) if isinstance(x, (np.ndarray, jax.Array)) else x, argument)
-
-
-def _on_a_line(error: Exception) -> str:
-    """Its message."""
-    message = " ".join(str(error).split()) or "without a message"
-    return message if len(message) <= LONGEST else f"{message[:LONGEST]}..."
 
 
 def _place(error: Exception) -> str:

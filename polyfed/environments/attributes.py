@@ -67,7 +67,10 @@ def read(target: Any, path: str) -> np.ndarray:
         value = value[index if len(index) > 1 else index[0]] if index else value
         if value is None:  # which NumPy would take for NaN
             raise TypeError("nothing is there")
-        return np.array(value, np.float64)
+        numbers = np.array(value, np.float64)
+        if not numbers.size:
+            raise TypeError("it is empty")
+        return numbers
     except (TypeError, ValueError, IndexError, KeyError) as error:
         raise ValueError(
             f"'{path}' of {type(target).__name__} is no number that can be changed: {type(value).__name__}. Give one "

@@ -135,7 +135,7 @@ def optimal_plan(demand: Demand) -> Hits:
         ],
         integrality=np.ones(len(starts)),
         bounds=Bounds(0, 1),
-        options={"mip_rel_gap": 0.0},
+        options={"mip_rel_gap": 0.0, "presolve": False},  # presolve would print on the console
     )
     if solved.x is None or not solved.success:
         raise ValueError(f"HiGHS found no optimum ({solved.message}), so there is none: ask for fewer requests.")

@@ -22,7 +22,7 @@ from polyfed.environments import FAMILIES, quantities
 from polyfed.environments.host_spaces import actions, observations
 from polyfed.environments.host_worlds import make, make_world
 from polyfed.environments.physics import PHYSICS
-from polyfed.errors import MissingExtraError
+from polyfed.errors import MissingExtraError, on_a_line
 
 NUM_STEPS = 300  # of every walk
 SEEDS = 7, 8
@@ -60,14 +60,22 @@ def check_host(id_: str, *, modules: bool = False) -> list[Finding]:
       modules: Whether `module:Env-v0` may import code, see `make`.
 
     Raises:
-      ValueError: It cannot be made at all.
+      ValueError: It cannot be made, or not be walked through.
       MissingExtraError: What it is simulated by is not installed.
 
     >>> [finding.question for finding in check_host("CartPole-v1") if not finding.good and finding.needed]
     []
     """
     fresh = lambda: make(id_, modules=modules, disable_env_checker=True)  # noqa: E731
-    first, again, other = (_walk(fresh(), seed) for seed in (SEEDS[0], SEEDS[0], SEEDS[1]))
+    try:
+        first, again, other = (_walk(fresh(), seed) for seed in (SEEDS[0], SEEDS[0], SEEDS[1]))
+    except (ValueError, MissingExtraError):
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"{id_} failed within {NUM_STEPS} random steps with {type(error).__name__}: "
+            f"{on_a_line(error).rstrip('.')}. Mend it, or wrap it so that every action of its space can be taken."
+        ) from error
     questions: list[tuple[str, bool, Callable[[], tuple[bool, str]]]] = [
         ("Gymnasium's own check", False, lambda: _own_check(fresh())),
         ("seeding", True, lambda: _seeding(first, again, other)),
@@ -89,7 +97,7 @@ def _answered(ask: Callable[[], tuple[bool, str]]) -> tuple[bool, str]:
     try:
         return ask()
     except Exception as error:
-        return False, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        return False, f"{type(error).__name__}: {on_a_line(error)}"
 
 
 def _walk(env: gymnasium.Env, seed: int) -> Walk:
@@ -171,7 +179,12 @@ def _duplicated(env: gymnasium.Env, duplicate: Callable[[gymnasium.Env], gymnasi
     env.action_space.seed(SEEDS[0])
     env.step(env.action_space.sample())
     twin, action = duplicate(env), env.action_space.sample()
-    same = all(map(np.array_equal, *(_leaves(each.step(action)[0]) for each in (env, twin))))
+    expected = _leaves(env.step(action)[0])
+    try:
+        found = _leaves(twin.step(action)[0])
+    except Exception:  # as of one that was never reset
+        return False, "is made anew, without its state"
+    same = all(map(np.array_equal, expected, found))
     return same, "goes on as the original does" if same else "is made anew, without its state"
 
 

@@ -16,7 +16,7 @@ from gymnasium.error import DependencyNotInstalled, Error
 
 from polyfed.environments.attributes import read, write
 from polyfed.environments.physics import PHYSICS, Attribute, free
-from polyfed.errors import MissingExtraError
+from polyfed.errors import MissingExtraError, on_a_line
 
 _ARGUMENT = "kwargs."
 _EXTRAS = {"Box2D": "box2d", "MuJoCo": "mujoco", "mujoco": "mujoco", "pygame": "play"}
@@ -56,13 +56,9 @@ def make(id_: str, *, modules: bool = False, **kwargs: Any) -> gymnasium.Env:
             close = difflib.get_close_matches(id_, gymnasium.registry, n=1)
             remedy = f"did you mean '{close[0]}'?" if close else "gymnasium.pprint_registry() shows those it has."
             raise ValueError(f"Gymnasium has no environment '{id_}' here: {remedy}") from error
-        raise ValueError(f"{id_} cannot be made: {_on_a_line(error)}. Change its arguments.") from error
+        raise ValueError(f"{id_} cannot be made: {on_a_line(error).rstrip('.')}. Change its arguments.") from error
     except (TypeError, AssertionError, ValueError) as error:
-        raise ValueError(f"{id_} refuses its arguments: {_on_a_line(error)}. Change them.") from error
-
-
-def _on_a_line(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise ValueError(f"{id_} refuses its arguments: {on_a_line(error).rstrip('.')}. Change them.") from error
 
 
 def attribute(id_: str, name: str, env: gymnasium.Env) -> Attribute:
@@ -78,8 +74,7 @@ def attribute(id_: str, name: str, env: gymnasium.Env) -> Attribute:
     if name in known:
         return known[name]
     if name.startswith(_ARGUMENT):
-        given = dict(env.spec.kwargs if env.spec else {})
-        return free(float(given.get(name.removeprefix(_ARGUMENT), math.nan)), name)
+        return free(math.nan, name)  # its value is known to the constructor alone
     try:
         value = read(env.unwrapped, name)
     except ValueError as error:
@@ -106,26 +101,48 @@ def make_world(id_: str, values: Mapping[str, float], *, modules: bool = False, 
     1.0
     """
     env = make(id_, modules=modules, **kwargs)
+    try:
+        changed = _changed(id_, values, env)
+        if arguments := _arguments(id_, values, changed, kwargs):
+            env.close()
+            env = make(id_, modules=modules, **{**kwargs, **arguments})
+        target = env.unwrapped
+        for name, a in changed.items():
+            for path in a.where:
+                if not path.startswith(_ARGUMENT):
+                    write(target, path, read(target, path) * values[name] if a.relative else values[name] * a.factor)
+    except ValueError:
+        env.close()
+        raise
+    return env
+
+
+def _changed(id_: str, values: Mapping[str, float], env: gymnasium.Env) -> dict[str, Attribute]:
+    """The quantities that are not as they were registered, their values checked; of those by path, all."""
     found = {name: attribute(id_, name, env) for name in values}
     for name, value in values.items():
         _check_range(id_, name, value, found[name])
-    changed = {name: a for name, a in found.items() if values[name] != a.default}
-    arguments = {
-        path.removeprefix(_ARGUMENT): (values[name] * a.factor, path)
+    named = PHYSICS.get(id_, {})
+    return {name: a for name, a in found.items() if name not in named or values[name] != a.default}
+
+
+def _arguments(
+    id_: str, values: Mapping[str, float], changed: Mapping[str, Attribute], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the constructor is told instead of what is set afterwards."""
+    given = {
+        path.removeprefix(_ARGUMENT): (name, values[name] * a.factor)
         for name, a in changed.items()
         for path in a.where
         if path.startswith(_ARGUMENT)
     }
-    if arguments:
-        env.close()
-        given = {name: bool(value) if name.startswith("enable_") else value for name, (value, _) in arguments.items()}
-        env = make(id_, modules=modules, **{**kwargs, **given})
-    for name, a in changed.items():
-        for path in a.where:
-            if not path.startswith(_ARGUMENT):
-                target = env.unwrapped
-                write(target, path, read(target, path) * values[name] if a.relative else values[name] * a.factor)
-    return env
+    for argument, (name, _) in given.items():
+        if argument in kwargs:
+            raise ValueError(
+                f"{id_} got both {name} = {values[name]:g} and the argument {argument} = {kwargs[argument]!r}, which "
+                "are the same quantity: give one of them."
+            )
+    return {argument: bool(x) if argument.startswith("enable_") else x for argument, (_, x) in given.items()}
 
 
 def _check_range(id_: str, name: str, value: float, found: Attribute) -> None:

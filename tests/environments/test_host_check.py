@@ -25,6 +25,8 @@ class Flawed(gymnasium.Env):
 
     def step(self, action):
         self.at = self.at + np.float32(self.np_random.normal() if self.flaw != "ignores seeds" else 1)
+        if self.flaw == "raises":
+            raise KeyError("wheel")
         seen = {"infinite": np.array([np.nan], np.float32), "outside": np.full(1, 2000, np.float32)}
         return seen.get(self.flaw, self.at.copy()), 0.0, False, False, {}
 
@@ -39,10 +41,10 @@ FLAWS = {
 
 @pytest.fixture(scope="module", autouse=True)
 def registered():
-    for flaw in FLAWS:
+    for flaw in (*FLAWS, "raises"):
         gymnasium.register(f"Flawed-{flaw}-v0", entry_point=Flawed, kwargs={"flaw": flaw}, max_episode_steps=50)
     yield
-    for flaw in FLAWS:
+    for flaw in (*FLAWS, "raises"):
         del gymnasium.registry[f"Flawed-{flaw}-v0"]
 
 
@@ -52,6 +54,11 @@ def test_a_broken_promise_is_found(flaw, question):
     broken = [name for name, finding in found.items() if finding.needed and not finding.good]
     assert broken == [] if question is None else question in broken
     assert found["time limit"].answer == "50 steps"
+
+
+def test_one_that_cannot_be_walked_through_is_refused_in_a_sentence():
+    with pytest.raises(ValueError, match="failed within 300 random steps with KeyError: 'wheel'"):
+        check_host("Flawed-raises-v0")
 
 
 def test_a_body_is_told_with_its_quantities_and_that_copies_lose_its_state():

@@ -39,3 +39,15 @@ def test_a_module_is_imported_where_that_is_allowed():
 def test_a_missing_simulator_names_its_extra():
     with pytest.raises(MissingExtraError, match=r'pip install "polyfed\[box2d\]"'):
         make("LunarLander-v3")
+
+
+def test_a_path_to_several_numbers_sets_all_of_them_whatever_the_first_was():
+    first = make("Hopper-v5").unwrapped.model.dof_damping
+    env = make_world("Hopper-v5", {"model.dof_damping[*]": float(first[0])})
+    assert set(env.unwrapped.model.dof_damping.tolist()) == {float(first[0])}
+    assert len(set(first.tolist())) > 1
+
+
+def test_one_quantity_is_not_given_twice():
+    with pytest.raises(ValueError, match=r"got both kwargs.frame_skip = 2 and the argument frame_skip = 4"):
+        make_world("Hopper-v5", {"kwargs.frame_skip": 2.0}, frame_skip=4)

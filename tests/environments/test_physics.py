@@ -11,6 +11,12 @@ HERE = [id_ for id_ in PHYSICS if BOX2D or not id_.startswith("LunarLander")]
 EACH = [(id_, name) for id_ in HERE for name in PHYSICS[id_]]
 
 
+@pytest.fixture(autouse=True)
+def log_elsewhere(tmp_path, monkeypatch):
+    """MuJoCo writes its log where it runs."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.mark.parametrize("id_", HERE)
 def test_defaults_are_what_the_environment_has(id_):
     env = make(id_)
@@ -55,8 +61,7 @@ def troubles(env):
 
 
 @pytest.mark.parametrize(("id_", "name"), EACH)
-def test_both_ends_of_a_range_can_be_simulated(id_, name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # where MuJoCo would write its log
+def test_both_ends_of_a_range_can_be_simulated(id_, name):
     for value in (PHYSICS[id_][name].low, PHYSICS[id_][name].high):
         env = make_world(id_, {name: value})
         env.action_space.seed(0)
