@@ -65,7 +65,7 @@ def test_vectors_are_clipped_to_their_bounds():
         (actions, spaces.MultiDiscrete([200, 200]), "40000 combinations"),
         (actions, spaces.MultiBinary(3), "neither one choice"),
     ],
-    ids=str,
+    ids=["sequence", "graph", "many choices", "flags"],
 )
 def test_refuses_in_a_sentence_what_no_network_reads_or_gives(ask, space, words):
     with pytest.raises(ValueError, match=words):
