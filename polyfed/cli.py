@@ -1,4 +1,4 @@
-"""The command line: `polyfed list | run | report | play | check | env`.
+"""The command line: `polyfed list | run | report | play | export | check | env`.
 
 What needs JAX is imported inside the commands, so that help and lists answer at once.
 """
@@ -19,7 +19,7 @@ from polyfed.devices import num_devices
 from polyfed.errors import EXIT_CODES, MissingExtraError, PolyfedError
 from polyfed.experiments import load, load_file, load_study, studies, titles
 from polyfed.naming import did_you_mean
-from polyfed.options import COMMANDS, Check, Env, List, Play, Report, Run, overrides, parse, study_overrides
+from polyfed.options import COMMANDS, Check, Env, Export, List, Play, Report, Run, overrides, parse, study_overrides
 
 if TYPE_CHECKING:
     from polyfed.experiment import Experiment
@@ -69,6 +69,7 @@ def _dispatch(argv: list[str]) -> int:
         "list": _list,
         "report": _report,
         "play": _play,
+        "export": _export,
         "check": _check,
         "env": _env,
     }
@@ -127,6 +128,11 @@ def _run(argv: list[str]) -> int:
     if wish:
         one_of("recipe", wish, recipes.RECIPES)
         experiment = recipes.RECIPES[wish](experiment)
+    world = _peek(argv[1:], "--world")
+    if world:
+        from polyfed.environments.gymnasium_world import Gymnasium
+
+        experiment = dataclasses.replace(experiment, environment=Gymnasium(world))
     options, experiment = overrides(argv, experiment)
     if options.resume:
         raise ValueError(
@@ -210,14 +216,14 @@ def _go(options: Run, experiment: Experiment | None, argv: list[str]) -> int:
             folder = Path(options.resume)
             refuse_study(folder, "resumed")
             _add_log(options, folder, watches)
-            run.go_on(folder, watch, options.checkpoint_seconds, options.force)
+            run.go_on(folder, watch, options.checkpoint_seconds, options.force, monitor.say)
         else:
             seeds = typed.seeds(options.seeds)
             command = shlex.join(["polyfed", "run", *argv])
             folder = run.create(options.out, experiment, seeds, command)
             print(f"run folder: {folder}", file=sys.stderr)
             _add_log(options, folder, watches)
-            run.go_on(folder, watch, options.checkpoint_seconds)
+            run.go_on(folder, watch, options.checkpoint_seconds, say=monitor.say)
         for each in watches[1:]:
             each.close()
     return _outcome(options, folder)
@@ -284,21 +290,26 @@ def _report(options: Report) -> int:
 
 
 def _play(options: Play) -> int:
-    from polyfed.report.film import film
+    from polyfed.report.film import film, film_clients
     from polyfed.runs.study_folder import refuse_study
 
     refuse_study(options.run, "filmed")
-    outcome = film(
-        options.run,
-        options.out,
-        arm=options.arm,
-        client=options.client,
-        policy=options.policy,
-        seed=options.seed,
-        start=options.start,
-        fps=options.fps,
-    )
+    how: dict[str, Any] = {name: getattr(options, name) for name in ("arm", "policy", "seed", "start", "every", "fps")}
+    if options.clients:
+        outcome = film_clients(options.run, options.clients, **how)
+    else:
+        outcome = film(options.run, options.out, client=options.client, **how)
     _say(outcome, options.json)
+    return 0
+
+
+def _export(options: Export) -> int:
+    from polyfed.export import export
+    from polyfed.runs.study_folder import refuse_study
+
+    refuse_study(options.run, "exported")
+    how = {name: getattr(options, name) for name in ("format", "arm", "client", "seed")}
+    _say(export(options.run, options.out, **how), options.json)
     return 0
 
 

@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from polyfed.membership import judged
 from polyfed.runs.run import Progress
 
 
@@ -75,6 +76,10 @@ class Monitor:
         if self._live:
             self._live.stop()
 
+    def say(self, sentence: str) -> None:
+        """Show a sentence."""
+        self._console.print(escape(sentence), highlight=False, soft_wrap=True)
+
     def __call__(self, progress: Progress) -> None:
         """Show a block."""
         if progress.message:
@@ -101,11 +106,12 @@ class Monitor:
 
     def _row(self, p: Progress) -> tuple[str, ...]:
         simulation, experiment = p.simulation, p.simulation.experiment
-        deployed = deployed_returns(p)
+        there = np.flatnonzero(judged(experiment.first_rounds, np.array([p.round]))[0])
+        deployed = deployed_returns(p)[:, there]
         traffic = simulation.traffic
-        sent = p.round * experiment.num_clients * (traffic.up + traffic.down)
+        sent = int(experiment.there(1 + np.arange(p.round)).sum()) * (traffic.up + traffic.down)
         rate = self._steps[p.arm] / simulation.seconds if simulation.seconds > 0 else 0.0
-        worst = int(np.argmin(deployed.mean(axis=0)))
+        worst = int(there[np.argmin(deployed.mean(axis=0))])
         spent, newly = time.monotonic() - self._began, _share(p) - (self._resumed_share or 0.0)
         left = readable_seconds(spent * (1 - _share(p)) / newly) if newly > 0 else "?"
         return (
@@ -146,7 +152,8 @@ def diverged(progress: Progress) -> list[int]:
     if loss is None:
         return []
     silent = set() if guests is None else {c for c in guests.clients if np.isnan(loss[..., c]).all()}
-    return [int(c) for c in np.flatnonzero(~np.isfinite(loss).all(axis=(0, 1))) if c not in silent]
+    there = progress.metrics.get("joined", np.ones(loss.shape)) > 0
+    return [int(c) for c in np.flatnonzero((there & ~np.isfinite(loss)).any(axis=(0, 1))) if c not in silent]
 
 
 def scrambled(progress: Progress) -> str:

@@ -14,16 +14,24 @@ import numpy as np
 
 from polyfed.agents import A2C, DDPG, DQN, PPO, REINFORCE, SAC, Agent, Classifier, Group, Mixed, QLearning
 from polyfed.agents.foreign import Foreign
+from polyfed.agents.masking import mask_of
 from polyfed.aggregation import (
     AlignedMean,
+    CentredClipping,
     Consensus,
+    CoordinateMedian,
+    FedPGFilter,
+    GeometricMedian,
+    Krum,
     LocalOnly,
     NestedMean,
+    NormBounding,
     ServerAdam,
     ServerMomentum,
     ServerSGD,
     ServerYogi,
     Switch,
+    TrimmedMean,
     WassersteinBarycenter,
     WeightedMean,
 )
@@ -31,10 +39,13 @@ from polyfed.aggregation.shared_walk import SharedWalk
 from polyfed.checks import whole_in_range
 from polyfed.environments import (
     Acrobot,
+    Battery,
     Box,
     CartPole,
     Dataset,
     Dirichlet,
+    Drift,
+    Drifts,
     EdgeCache,
     Environment,
     EqualSplit,
@@ -56,22 +67,39 @@ from polyfed.environments import (
     WindyCliff,
     WindyCliffs,
 )
-from polyfed.exchange import ClipNorm, HalfPrecision, LoseMessages, Nothing, Parameters, Predictions
+from polyfed.environments.gymnasium_world import Gymnasium
+from polyfed.environments.schedule import Change, check_schedule
+from polyfed.exchange import (
+    ClipNorm,
+    HalfPrecision,
+    Hostile,
+    Int8,
+    LoseMessages,
+    Nothing,
+    Parameters,
+    PoisonedPredictions,
+    Predictions,
+    TopK,
+)
 from polyfed.exchange.server_walk import ServerStates
 from polyfed.leaves import check_leaves, differing, stacked, with_number
+from polyfed.membership import check_joins, first_rounds, members
 from polyfed.types import Update
 
 Classic = CartPole | Acrobot | MountainCar | MountainCarContinuous | Pendulum
 Bodies = HalfCheetah | Hopper | Walker2d | InvertedPendulum
 Tabular = TabularMDP | WindyCliff
-AnyEnvironment = Classic | Bodies | Tabular | EdgeCache | Dataset
+AnyEnvironment = Classic | Bodies | Tabular | EdgeCache | Battery | Gymnasium | Dataset
 AnyVariation = Explicit | Grid | Uniform | RandomMDPs | WindyCliffs | EqualSplit | LabelShards | Dirichlet
 AnyHeldOut = Explicit | Grid | Uniform | Perturbed | TestSet
+AnySchedule = Drift | Drifts
 AnyAgent = DQN | DDPG | QLearning | Classifier | REINFORCE | A2C | PPO | SAC | Mixed
 AnyPayload = Parameters | Predictions | Nothing | ServerStates
-AnyRule = WeightedMean | WassersteinBarycenter | LocalOnly | AlignedMean | NestedMean | Switch | Consensus | SharedWalk
+Robust = CoordinateMedian | TrimmedMean | GeometricMedian | Krum | CentredClipping | NormBounding | FedPGFilter
+Fusion = WeightedMean | WassersteinBarycenter | LocalOnly | AlignedMean | NestedMean | Switch
+AnyRule = Fusion | Robust | Consensus | SharedWalk
 AnyServerOptimizer = ServerSGD | ServerMomentum | ServerAdam | ServerYogi
-AnyTransform = ClipNorm | HalfPrecision | LoseMessages
+AnyTransform = ClipNorm | HalfPrecision | Int8 | TopK | LoseMessages | Hostile | PoisonedPredictions
 
 
 class Evaluation(eqx.Module):
@@ -86,7 +114,7 @@ class Evaluation(eqx.Module):
 
 
 class Variant(eqx.Module):
-    """The experiment with another rule or payload, or with other numbers, under a name that `compare` can call.
+    """The experiment with another rule, payload, transforms or numbers, under a name that `compare` can call.
 
     >>> Variant("robust", numbers=(("agent.worst_case.omega", 0.5),)).method
     'robust'
@@ -96,6 +124,7 @@ class Variant(eqx.Module):
     rule: AnyRule | None = None  # none: the experiment's own
     numbers: tuple[tuple[str, float], ...] = eqx.field(default=(), static=True)  # path of a field, and its value
     payload: AnyPayload | None = None  # none: the experiment's own
+    transforms: tuple[AnyTransform, ...] | None = None  # none: the experiment's own
 
     def __call__(self, experiment: Experiment) -> Experiment:
         """The experiment so changed; raises `ValueError` if a path leads nowhere."""
@@ -104,7 +133,8 @@ class Variant(eqx.Module):
             changed = with_number(changed, path, value)
         rule = changed.rule if self.rule is None else self.rule
         payload = changed.payload if self.payload is None else self.payload
-        return dataclasses.replace(changed, method=self.method, rule=rule, payload=payload)
+        transforms = changed.transforms if self.transforms is None else self.transforms
+        return dataclasses.replace(changed, method=self.method, rule=rule, payload=payload, transforms=transforms)
 
 
 class Experiment(eqx.Module):
@@ -132,6 +162,8 @@ class Experiment(eqx.Module):
     common_start: bool = eqx.field(default=True, static=True)  # clients of a seed begin with the same parameters
     compare: tuple[str, ...] = eqx.field(default=(), static=True)  # recipes and variants that run beside it
     variants: tuple[Variant, ...] = ()  # what compare may call besides recipes
+    schedule: AnySchedule = Drift()  # how the clients' worlds change while they train; by default they do not
+    joins: tuple[int, ...] = eqx.field(default=(), static=True)  # each client's first round; none given: 1 for all
 
     @property
     def num_agents(self) -> int:
@@ -160,6 +192,21 @@ class Experiment(eqx.Module):
         """Whether every client keeps a policy of its own."""
         return self.rule.personal or not self.payload.global_policy
 
+    @property
+    def first_rounds(self) -> np.ndarray:
+        """`[C]`: the first round in which each client takes part."""
+        return first_rounds(self.joins, self.num_clients)
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """What happens on the way, in order: worlds that move, clients that join late."""
+        late = [Change(int(r), int(r), (c,), "joins") for c, r in enumerate(self.first_rounds) if r > 1]
+        return tuple(sorted([*self.schedule.changes(self.num_clients), *late]))
+
+    def there(self, rounds: np.ndarray) -> np.ndarray:
+        """Who takes part in which round, `[R, C]`."""
+        return members(self.first_rounds, rounds)
+
     def fingerprint(self) -> str:
         """A digest of what is read from files: samples, public states; empty where nothing is."""
         return self.environment.fingerprint() + self.payload.fingerprint()
@@ -186,10 +233,13 @@ class Experiment(eqx.Module):
         whole_in_range("num_envs", self.num_envs, 1, 10**6)
         self.environment.check()
         self.variation.check(self.environment, self.num_clients)
+        check_schedule(self.schedule, self.environment, self.variation, self.num_clients, self.num_rounds)
+        check_joins(self.joins, self.num_clients, self.num_rounds)
         if isinstance(self.agent, Mixed):
             self._check_mixed(self.agent)
         for name, group in self.named_groups():
             group.agent.check(self.environment)
+            self._check_mask(name, group.agent)
             if self.pooled and (several := differing(name, group.agent)):
                 raise ValueError(
                     f"pooled trains one agent in the worlds of all clients, but {several[0]} has a number for each of "
@@ -224,11 +274,23 @@ class Experiment(eqx.Module):
                 "differently: drop pooled from compare."
             )
 
+    def _check_mask(self, name: str, agent: Any) -> None:
+        if mask_of(self.environment) is not None and not agent.heeds_masks:
+            raise ValueError(
+                f"{type(self.environment).__name__} allows but some of its actions in a state, and {name} is a "
+                f"{type(agent).__name__}, which would take and count on the others: use DQN, REINFORCE, A2C or PPO."
+            )
+
     def _check_foreign(self, name: str) -> None:
         if isinstance(self.payload, Parameters):
             raise ValueError(
                 f"{name} was made elsewhere and shows nobody its parameters: let clients send Predictions, as fedhpd "
                 "does, or nothing."
+            )
+        if self.schedule.stations:
+            raise ValueError(
+                f"{name} was made elsewhere and is given its world once, so {type(self.schedule).__name__} would not "
+                "reach it: leave the schedule out, or use a learner of ours."
             )
         if self.payload.walks:
             raise ValueError(
@@ -403,6 +465,11 @@ class Experiment(eqx.Module):
         rule, bounded = type(self.rule).__name__, None
         if self.pooled or not self.rule.exchanges:
             self._check_silent("A pooled agent" if self.pooled else rule)
+        if self.joins and isinstance(self.payload, Predictions) and self.payload.distillation.in_parts:
+            raise ValueError(
+                "A client that joins late does not know whose turn among the parts of the public states it is: use "
+                'distillation.refresh = "event", or leave joins out.'
+            )
         for transform in self.transforms:
             name = type(transform).__name__
             if transform.loses and isinstance(self.payload, Predictions) and self.payload.distillation.in_parts:

@@ -41,6 +41,7 @@ class Run:
     experiment: Positional[str] = ""  # a name from `polyfed list`, or a Python file that defines EXPERIMENT
     seeds: str = "0-4"  # integers and ranges, e.g. 0-9 or 0,3,7
     recipe: str = ""  # another published method in place of the experiment's own, e.g. fedadam
+    world: str = ""  # an environment of Gymnasium in place of the experiment's own, e.g. LunarLander-v3
     transforms: str = ""  # on the way up, in order, e.g. "half-precision clip-norm:max_norm=1.0"
     split: str = ""  # another split of a data set, e.g. "dirichlet:alpha=0.1" or "label-shards:shards_per_client=1"
     out: Path = Path("runs")  # where run folders live
@@ -77,10 +78,11 @@ class Report:
 
 @dataclasses.dataclass(frozen=True)
 class Play:
-    """Film a learned policy as a GIF."""
+    """Film a learned policy as a GIF, or one in each client's world."""
 
     run: Positional[Path] = Path()  # a run folder
     client: int = 0  # whose world
+    clients: str = ""  # several worlds, "all" or e.g. 0-3,7: films go into videos/ of the run folder, and into reports
     arm: str = ""  # whose policy; the experiment's own method if empty
     policy: Literal["global", "own"] = (
         "global"  # the server's, or the client's own (for arms without a global one: own)
@@ -88,7 +90,21 @@ class Play:
     seed: int = -1  # of the training run; the first if negative
     start: int = 0  # seed of the filmed episode
     out: Annotated[Path, arg(aliases=["-o"])] = Path("play.gif")  # the film
-    fps: int = 50  # frames per second
+    every: int = 1  # steps from one frame to the next; more for episodes that are long
+    fps: int = 50  # frames per second, at most 50
+    json: bool = False  # print the outcome as JSON
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """Write a learned policy as ONNX or safetensors, compared with the original, with a model card."""
+
+    run: Positional[Path] = Path()  # a run folder
+    arm: str = ""  # whose policy; the experiment's own method if empty
+    client: str = "global"  # global: the server's; client-2: that client's own
+    seed: int = -1  # of the training run; the first if negative
+    format: str = "onnx"  # onnx or safetensors
+    out: Annotated[Path, arg(aliases=["-o"])] = Path("export")  # a folder: policy, MODEL_CARD.md, export.json
     json: bool = False  # print the outcome as JSON
 
 
@@ -110,7 +126,15 @@ class Env:
     json: bool = False  # as JSON
 
 
-COMMANDS: dict[str, type] = {"list": List, "run": Run, "report": Report, "play": Play, "check": Check, "env": Env}
+COMMANDS: dict[str, type] = {
+    "list": List,
+    "run": Run,
+    "report": Report,
+    "play": Play,
+    "export": Export,
+    "check": Check,
+    "env": Env,
+}
 
 
 def parse(form: Any, *, prog: str, **how: Any) -> Any:

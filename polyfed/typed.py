@@ -11,8 +11,8 @@ from polyfed.exchange import TRANSFORMS
 from polyfed.naming import did_you_mean
 
 
-def seeds(text: str) -> tuple[int, ...]:
-    """Seeds and ranges of them.
+def seeds(text: str, option: str = "--seeds") -> tuple[int, ...]:
+    """Seeds, or other integers from 0 on, and ranges of them.
 
     >>> seeds("0-3,7")
     (0, 1, 2, 3, 7)
@@ -22,11 +22,11 @@ def seeds(text: str) -> tuple[int, ...]:
         match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", piece)
         if not match:
             raise ValueError(
-                f"--seeds {text} cannot be read at {piece!r}: give integers and ranges, e.g. 0-9 or 0,3,7."
+                f"{option} {text} cannot be read at {piece!r}: give integers and ranges, e.g. 0-9 or 0,3,7."
             )
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first or last - first > 10_000:
-            raise ValueError(f"--seeds {text} has a range of no or too many seeds, {piece!r}: give e.g. 0-9.")
+            raise ValueError(f"{option} {text} has a range of no or too many numbers, {piece!r}: give e.g. 0-9.")
         found.extend(range(first, last + 1))
     return tuple(found)
 

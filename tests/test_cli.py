@@ -201,6 +201,8 @@ def test_a_reader_that_goes_away_is_no_failure() -> None:
         (["run", "FILE", "--agent.discount", "1.5"], r"agent\.discount = 1\.5 is out of range"),
         (["run", "FILE", "--agent.activation", "rleu"], r"did you mean 'relu'\?"),
         (["run", "FILE", "--num-clients", "4"], r"3 values of half_length to 4 clients"),
+        (["run", "FILE", "--world", "CartPole-v7"], r"did you mean 'CartPole-v"),
+        (["run", "FILE", "--world", "a_module:Env-v0"], r"would import a_module.*environment\.modules"),
         (["run", "FILE", "--variation.values", "half_lenght=1,2,3"], r"did you mean 'half_length'\?"),
         (["run", "FILE", "--variation.values", "half_length=1,2"], r"2 values of half_length to 3 clients"),
         (["run", "FILE", "--variation.values", "half_length=1,2,-3"], r"half_length = -3 m at client 2"),
@@ -210,7 +212,7 @@ def test_a_reader_that_goes_away_is_no_failure() -> None:
         (["run", "FILE", "--compare", "fedvg"], r"compare = 'fedvg' is not known: did you mean 'fedavg'\?"),
         (["run", "FILE", "--compare", "pooled", "--agent.learning-rate", "1,2,3"], r"drop pooled from compare"),
         (["run", "FILE", "--seeds", "0-x"], r"--seeds 0-x cannot be read at '0-x'"),
-        (["run", "FILE", "--seeds", "5-3"], r"range of no or too many seeds"),
+        (["run", "FILE", "--seeds", "5-3"], r"range of no or too many numbers"),
         (["run", "FILE", "--seeds", "1,1"], r"names one seed twice"),
         (["run", "FILE", "--seeds", ""], r"--seeds .* cannot be read"),
         (["run", "FILE", "--transforms", "clip-nrm"], r"There is no transform 'clip-nrm': did you mean 'clip-norm'\?"),
@@ -236,7 +238,7 @@ def test_a_reader_that_goes_away_is_no_failure() -> None:
             r"Error parsing --biases: Could not find valid parse for arguments: \['x'\]",
         ),
         (["run", "COINS", "--seeds", "1,1"], r"names one seed twice"),
-        (["run", "COINS", "--seeds", "5-3"], r"range of no or too many seeds"),
+        (["run", "COINS", "--seeds", "5-3"], r"range of no or too many numbers"),
         (["run", "COINS", "--name", "../x"], r"name = '\.\./x' cannot name a folder"),
         (["run", "COINS", "--recipe", "fedavg"], r"Unrecognized options: --recipe"),
         (["run", "COINS", "tabular-qavg"], r"'tabular-qavg' is one word too many"),
@@ -366,12 +368,25 @@ def test_fields_of_parts_are_set_from_the_command_line(file: Path, tmp_path: Pat
 def test_another_recipe_takes_the_place_of_the_experiments_own(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     monkeypatch.setattr("polyfed.runs.run.create", lambda out, experiment, seeds, command: seen.append(experiment))
-    monkeypatch.setattr("polyfed.runs.run.go_on", lambda *_: None)
+    monkeypatch.setattr("polyfed.runs.run.go_on", lambda *_, say: None)
     monkeypatch.setattr("polyfed.cli._outcome", lambda *_: 0)
     for words in (["--recipe", "fedadam"], ["--recipe=fedadam", "--server-optimizer.learning-rate", "0.5"]):
         assert polyfed("run", file, *words).code == 0
     assert [e.method for e in seen] == ["fedadam", "fedadam"]
     assert [e.server_optimizer.learning_rate for e in seen] == [0.01, 0.5]
+
+
+def test_a_world_of_gymnasium_takes_the_place_of_the_experiments_own(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr("polyfed.runs.run.create", lambda out, experiment, seeds, command: seen.append(experiment))
+    monkeypatch.setattr("polyfed.runs.run.go_on", lambda *_, say: None)
+    monkeypatch.setattr("polyfed.cli._outcome", lambda *_: 0)
+    words = ["--world", "CartPole-v1", "--environment.workers", "2", "--environment.varied", "masscart"]
+    assert polyfed("run", file, *words).code == 0
+    (world,) = [experiment.environment for experiment in seen]
+    assert (world.id, world.workers, world.varied) == ("CartPole-v1", 2, ("masscart",))
 
 
 def test_a_run_ends_with_a_report_in_its_folder(file: Path, tmp_path: Path) -> None:
@@ -544,20 +559,60 @@ def test_a_film_that_cannot_be_made(words: list[str], sentence: str, ran: tuple[
     assert not list(tmp_path.iterdir())
 
 
-def test_damage_to_weights_is_detected_before_they_are_played(ran: tuple[Path, Ended], run_copy: Path) -> None:
-    from polyfed.report import film
+def test_films_of_all_clients_lie_in_the_run_folder_and_in_its_report(run_copy: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    assert polyfed("report", run_copy, "-o", page).code == 0
+    assert 'id="films"' not in page.read_text()
+    ended = polyfed("play", run_copy, "--clients", "0,2", "--arm", "fedavg", "--policy", "own", "--json")
+    assert ended.code == 0, ended.err
+    names = [f"fedavg-seed-0-client-{client}-in-client-{client}" for client in (0, 2)]
+    folder = run_copy / "videos"
+    assert json.loads(ended.out) == {"videos": str(folder), "films": [str(folder / f"{name}.gif") for name in names]}
+    assert polyfed("play", run_copy, "--clients", "all").code == 0
+    names += [f"fedavg-seed-0-global-in-client-{client}" for client in range(3)]
+    assert {p.name for p in folder.iterdir()} == {f"{name}.{kind}" for name in names for kind in ("gif", "json")}
+    assert polyfed("report", run_copy, "-o", page).code == 0
+    text = page.read_text()
+    assert text.count('src="data:image/gif;base64,') == 5
+    assert "img-src data:" in text
+    told = json.loads((folder / f"{names[0]}.json").read_text())
+    assert f"fedavg, seed 0, policy of client-0 in the world of client 0: return {told['score']:.5g} in" in text
+    (folder / f"{names[0]}.json").write_text("{")
+    damaged = polyfed("report", run_copy, "-o", page)
+    assert damaged.code == 6
+    assert "film it again, or delete it" in damaged.sentence
 
-    experiment = recorded(run_copy)
-    arm = run_copy / "arms" / "fedavg"
-    path = arm / "weights" / "seed-0" / "global.safetensors"
+
+def test_clients_that_are_not_there_are_not_filmed(ran: tuple[Path, Ended]) -> None:
+    ended = polyfed("play", ran[0], "--clients", "0-3")
+    assert ended.code == 2
+    assert "--clients = 3 is out of range: give a number from 0 to 2" in ended.sentence
+    assert not (ran[0] / "videos").exists()
+
+
+def test_an_export_prints_its_parity(ran: tuple[Path, Ended], tmp_path: Path) -> None:
+    ended = polyfed("export", ran[0], "--client", "client-1", "--out", tmp_path)
+    assert ended.code == 0, ended.err
+    assert ended.out.splitlines()[0] == f"file: {tmp_path / 'policy.onnx'}"
+    assert "parity: largest difference over 10000 observations: values " in ended.out
+    refused = polyfed("export", ran[0], "--client", "client-9", "--out", tmp_path)
+    assert refused.code == 2
+    assert "has no weights 'seed-0/client-9'" in refused.sentence
+
+
+def test_damage_to_weights_is_detected_before_they_are_played(ran: tuple[Path, Ended], run_copy: Path) -> None:
+    from polyfed.errors import DamagedError
+    from polyfed.runs.learned import read_learned
+
+    path = run_copy / "arms" / "fedavg" / "weights" / "seed-0" / "global.safetensors"
     whole, random = path.read_bytes(), np.random.default_rng(9)
-    film._learned(arm, experiment, 0, "seed-0/global")
+    read_learned(run_copy)
     for i in range(200):
         place = int(random.integers(len(whole)))
         flip = bytes([whole[place] ^ int(random.integers(1, 256))])
         path.write_bytes(whole[:place] if i % 10 == 0 else whole[:place] + flip + whole[place + 1 :])
-        with pytest.raises(film.DamagedError, match="was cut or edited"):
-            film._learned(arm, experiment, 0, "seed-0/global")
+        with pytest.raises(DamagedError, match="was cut or edited"):
+            read_learned(run_copy)
     ended = polyfed("play", run_copy)
     assert ended.code == 6
     assert "global.safetensors was cut or edited" in ended.sentence
@@ -589,7 +644,7 @@ def test_an_environment_is_checked_before_a_fleet_lives_there() -> None:
     assert "yes  seeding: " in ended.out
     found = json.loads(polyfed("env", "check", "CartPole-v1", "--json").out)
     assert {"question", "good", "answer", "needed"} == set(found[0])
-    for id_, words in (("CartPole-v7", "did you mean"), ("a_module:Env-v0", "allow that with --modules")):
+    for id_, words in (("CartPole-v7", "did you mean"), ("a_module:Env-v0", "allow that")):
         refused = polyfed("env", "check", id_)
         assert refused.code == 2
         assert words in refused.sentence
@@ -631,6 +686,8 @@ def test_tensorboard_reads_what_was_measured(ran: tuple[Path, Ended]) -> None:
         ),
         ("PIL", ["play", "RUN"], 'pip install "polyfed[play]"'),
         ("pygame", ["play", "RUN"], 'pip install "polyfed[play]"'),
+        ("onnx", ["export", "RUN"], 'pip install "polyfed[export]", or export to safetensors.'),
+        ("onnxruntime", ["export", "RUN"], 'pip install "polyfed[export]", or export to safetensors.'),
     ],
     ids=lambda x: x if isinstance(x, str) and " " not in x else "",
 )
@@ -702,6 +759,7 @@ def test_what_a_study_cannot_do_is_one_sentence(studied: tuple[Path, Ended], ran
     for words, sentence in (
         (("run", "--resume", folder), "cannot be resumed: run the study again"),
         (("play", folder), "cannot be filmed"),
+        (("export", folder), "cannot be exported"),
         (("report", folder, ran[0]), "A study has a page of its own"),
         (("report", folder, folder), "A study has a page of its own"),
     ):

@@ -175,6 +175,15 @@ def test_quiet_says_nothing(progress: Callable[..., Progress], capsys: pytest.Ca
     assert capsys.readouterr() == ("", "")
 
 
+def test_a_sentence_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with Monitor() as monitor:
+        monitor.say("about [57] s")
+    assert capsys.readouterr().err == "about [57] s\n"
+    with Monitor(quiet=True) as monitor:
+        monitor.say("about [57] s")
+    assert capsys.readouterr().err == ""
+
+
 def test_a_terminal_shows_a_table_with_a_row_per_arm(
     progress: Callable[..., Progress], monkeypatch: pytest.MonkeyPatch
 ) -> None:

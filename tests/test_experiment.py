@@ -16,7 +16,7 @@ from polyfed.aggregation import (
     WassersteinBarycenter,
     WeightedMean,
 )
-from polyfed.environments import CartPole, Dataset, Digits, Explicit, Grid, Pendulum, Perturbed, Uniform
+from polyfed.environments import CartPole, Dataset, Digits, Drift, Explicit, Grid, Pendulum, Perturbed, Uniform
 from polyfed.environments.public_states import UniformStates
 from polyfed.errors import MissingExtraError
 from polyfed.exchange import ClipNorm, HalfPrecision, LoseMessages, Nothing, Parameters, Predictions, Transform
@@ -179,7 +179,7 @@ REFUSALS = [
     (
         {"variation": Explicit({"half_lenght": (1, 2, 3)})},
         "CartPole has no quantity 'half_lenght': did you mean 'half_length'? It has gravity, mass_cart, mass_pole, "
-        "half_length, force, time_step, angle_limit, position_limit, reset_bound.",
+        "half_length, force, time_step, angle_limit, position_limit, reset_bound, reward.",
     ),
     (
         {"variation": Explicit({"half_length": (0.5, -1.0, 0.5)})},
@@ -374,6 +374,31 @@ REFUSALS += [
         predicting() | {"transforms": (HalfPrecision(), LoseMessages())},
         "LoseMessages may lose every message of an exchange, after which clients would take the consensus on one part "
         'of the public states for that on the next: use distillation.refresh = "event", or drop LoseMessages.',
+    ),
+]
+
+
+REFUSALS += [
+    (
+        {"schedule": Drift({"half_lenght": 1.0})},
+        "CartPole has no quantity 'half_lenght': did you mean 'half_length'? It has gravity, mass_cart, mass_pole, "
+        "half_length, force, time_step, angle_limit, position_limit, reset_bound, reward.",
+    ),
+    (
+        {"schedule": Drift({"force": 5.0}, first=101)},
+        "schedule.first = 101 rounds is out of range: give a number from 1 to 100 rounds.",
+    ),
+    ({"joins": (1, 1, 101)}, "joins[2] = 101 is out of range: give a number from 1 to 100."),
+    ({"joins": (2, 2, 2)}, "joins = (2, 2, 2) leaves nobody for round 1: let at least one client join in it."),
+    (
+        predicting() | {"joins": (1, 1, 5)},
+        "A client that joins late does not know whose turn among the parts of the public states it is: use "
+        'distillation.refresh = "event", or leave joins out.',
+    ),
+    (
+        fleet(DQN(), GUEST) | predicting() | {"schedule": Drift({"force": 5.0})},
+        "agent.groups[1].agent was made elsewhere and is given its world once, so Drift would not reach it: leave the "
+        "schedule out, or use a learner of ours.",
     ),
 ]
 

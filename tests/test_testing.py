@@ -99,9 +99,36 @@ class LooseHill(Environment[Ball]):
     observation_space, action_space, reset, step = Hill.observation_space, Hill.action_space, Hill.reset, Hill.step
 
 
+class KnownHill(Environment[Ball]):
+    """The hill, which claims to know its optimum, and one rule."""
+
+    params_class: ClassVar[type] = Slope
+    floor: ClassVar[str] = "rest"
+    best: float = eqx.field(default=5.0, static=True)
+    rule: str = eqx.field(default="rest", static=True)
+    max_steps: int = eqx.field(default=100, static=True)
+    flaw: ClassVar[str] = "none"
+    observation_space, action_space, reset, step = Hill.observation_space, Hill.action_space, Hill.reset, Hill.step
+    _size: ClassVar[int] = 1
+
+    def optimum(self, params, key):
+        """As was claimed."""
+        return self.best
+
+    def baselines(self, params, key):
+        """One rule with a return of 3."""
+        return {self.rule: 3.0}
+
+
+def test_an_optimum_that_bounds_the_rules_is_accepted():
+    check_environment(KnownHill())
+
+
 @pytest.mark.parametrize(
     ("environment", "sentence"),
     [
+        (KnownHill(best=2.9), "optimum is 2.9, but rest has 3"),
+        (KnownHill(rule="run"), r"calls 'rest' its floor, but knows \['run'\]"),
         (LooseHill(), "not a hashable value"),
         (NamelessHill(), "quantity steepness without a unit"),
         (Hill(flaw="state"), "state goes from"),

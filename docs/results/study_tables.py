@@ -5,6 +5,7 @@ Writes `data/<study>.md` and copies the figures to `figures/<study>-*.svg`.
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 from pathlib import Path
@@ -21,6 +22,10 @@ def cell(one: str | Value) -> str:
         return one
     say = lambda x: f"{x:.4g}".replace("-", "−")  # noqa: E731
     if one.low is not None and one.high is not None:
+        if one.high > one.low:  # two digits of the width, of four in all
+            digits = lambda x: math.floor(math.log10(abs(x))) if x else 0  # noqa: E731
+            decimals = max(0, min(1 - digits(one.high - one.low), 3 - digits(one.value)))
+            say = lambda x: f"{x:.{decimals}f}".replace("-", "−")  # noqa: E731
         return f"{say(one.value)} [{say(one.low)}, {say(one.high)}]"
     return say(one.value) + (f" ± {one.error:.2g}" if one.error else "")
 

@@ -14,11 +14,13 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from polyfed.agents.advantage import both_stepped, check_steps, judged
+from polyfed.agents.masking import allowed_by, masked
 from polyfed.agents.observation_statistics import ObservationStatistics, with_more
 from polyfed.agents.policy_gradient import Penalty, PolicyGradient, PolicyState, clipped_adam
 from polyfed.agents.returns import standardised
 from polyfed.checks import whole_in_range
 from polyfed.environments import World
+from polyfed.environments.remembered import taken
 from polyfed.types import Metrics, Trajectory
 
 
@@ -47,6 +49,8 @@ class A2C(PolicyGradient):
     keep_optimizer: bool = eqx.field(default=True, static=True)  # Adam's moments survive a merge
     shared: tuple[str, ...] = eqx.field(default=("policy",), static=True)  # of policy, value, statistics
     statistics: ObservationStatistics | None = None  # standardise observations; none: as they come
+    channels: tuple[int, ...] = eqx.field(default=(), static=True)  # of stages that halve an image; none: read flat
+    memory: int = eqx.field(default=0, static=True)  # units of a GRU before the hidden layers, of each network; 0: none
 
     @property
     def rollout_length(self) -> int:
@@ -64,19 +68,22 @@ class A2C(PolicyGradient):
     ) -> tuple[PolicyState, Metrics]:
         """One gradient step of each network on a rollout `[T, E]`; `penalty` is added to the policy's loss."""
         del key
+        trajectory = taken(trajectory)
+        over = trajectory.terminated | trajectory.truncated
         seen, advantage, target = judged(self, state, trajectory, self.trace_decay)
+        allowed = allowed_by(state.mask, trajectory.observation)
         if self.normalize:
             advantage = standardised(advantage, jnp.ones_like(advantage, bool))
 
         def loss(policy: Any) -> tuple[Float[Array, ""], Metrics]:
-            outputs = policy(seen)
+            outputs = masked(self.outputs(policy, seen, over), allowed)
             gain = jnp.mean(advantage * state.head.log_prob(outputs, trajectory.action))
             entropy = jnp.mean(state.head.entropy(outputs))
             total = -gain - self.entropy_weight * entropy
             return total + self.penalised(state, policy, penalty), {"loss": total, "entropy": entropy}
 
         def value_loss(network: Any) -> Float[Array, ""]:
-            return jnp.mean((network(seen)[..., 0] - target) ** 2)
+            return jnp.mean((self.outputs(network, seen, over)[..., 0] - target) ** 2)
 
         new, metrics = both_stepped(self, state, loss, value_loss)
         statistics = () if self.statistics is None else with_more(state.statistics, trajectory.observation)

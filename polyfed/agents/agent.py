@@ -34,6 +34,15 @@ class Agent(eqx.Module):
         """Whether a local step is a whole episode, and `learn` takes whole episodes; see `World.play`."""
         return False
 
+    @property
+    def heeds_masks(self) -> bool:
+        """Whether it asks `World.allowed` before it acts or counts on an action; who does not cannot live by masks."""
+        return False
+
+    def view(self, world: World) -> World:
+        """The world as it lives in it: itself, unless it carries a memory from step to step, see `Remembered`."""
+        return world
+
     @abc.abstractmethod
     def check(self, environment: World) -> None:
         """Raise `ValueError` in one sentence if a hyper-parameter is out of range or the environment does not fit."""
@@ -88,6 +97,10 @@ class Agent(eqx.Module):
 
     def alone(self) -> Agent:
         """The learner as it learns without a federation: nothing of it is ever reset."""
+        return self
+
+    def newcomer(self) -> Agent:
+        """The learner as it takes in its first broadcast late: of what it began with nothing survives."""
         return self
 
     def pooled(self, num_clients: int) -> Agent:

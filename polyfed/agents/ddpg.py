@@ -237,6 +237,10 @@ class DDPG(Agent):
         """Targets, moments, replay and exploration survive."""
         return dataclasses.replace(self, survival=Survival.everything())
 
+    def newcomer(self) -> DDPG:
+        """Targets are made anew from what was sent."""
+        return dataclasses.replace(self, survival=Survival.nothing())
+
     def pooled(self, num_clients: int) -> DDPG:
         """Updates and replay of the whole fleet."""
         return dataclasses.replace(

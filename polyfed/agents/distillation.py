@@ -156,6 +156,11 @@ class Distilled(Agent):
     def check(self, environment: World) -> None:
         """Raise `ValueError` in one sentence if learner, public states and distillation do not fit together."""
         self.learner.check(environment)
+        if self.learner.view(environment) is not environment:
+            raise ValueError(
+                "Predictions say what is done in a public state, but what an agent with a memory does depends on what "
+                "came before: share Parameters, or set agent.memory = 0."
+            )
         self.distillation.check()
         check_states(jnp.shape(self.public), environment)
         self.distillation.check_chunks(self.public.shape[0])

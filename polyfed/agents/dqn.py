@@ -1,4 +1,7 @@
-"""Deep Q-learning (Mnih et al. 2015); if asked, double (van Hasselt 2016), dueling (Wang et al. 2016), n-step."""
+"""Deep Q-learning (Mnih et al. 2015); if asked, double (van Hasselt 2016), dueling (Wang et al. 2016), n-step.
+
+References: mnih2015dqn, vanhasselt2016double, wang2016dueling.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,11 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from polyfed.agents.agent import Agent
+from polyfed.agents.convolutional import check_channels, over_image
 from polyfed.agents.embedding import Embedding, embedded
 from polyfed.agents.exploration import Exploration, LinearDecay, epsilon_greedy
 from polyfed.agents.local_terms import Proximal
+from polyfed.agents.masking import Mask, allowed_by, mask_of, masked
 from polyfed.agents.networks import ACTIVATIONS, MLP, DuelingMLP
 from polyfed.agents.replay import Batch, Replay
 from polyfed.agents.shared import check_shared
@@ -41,6 +46,7 @@ class DQNState(eqx.Module):
     anchor: Any  # the last broadcast, if a local term needs it
     worst_case: Any  # `WorstCaseState`, if there is a worst case
     embedding: Any  # `EmbeddingState`, if there is an embedding
+    mask: Mask | None = eqx.field(default=None, static=True)  # which actions the world allows; none: all
 
 
 class DQN(Agent):
@@ -49,7 +55,8 @@ class DQN(Agent):
     Loss of a batch: mean of `(Q(s, a) - y)^2` (or Huber), `y = r + discount * (1 - terminated) * max_a' Q'(s', a')`;
     double: `a'` is the online network's choice. n-step: `r` sums n discounted rewards (Sutton and Barto 2018, eq. 7.1).
     A time limit bootstraps, termination does not. With a `worst_case` the target is that of FedRDQN (Hwang and Hong
-    2025), with an `embedding` the network is that of PerDQNAvg (Jin et al. 2022).
+    2025), with an `embedding` the network is that of PerDQNAvg (Jin et al. 2022). Where the world allows but some
+    actions, the others are neither taken nor part of a maximum.
 
     `shared` names what goes on the wire: the online network alone, or a dictionary of several parts.
 
@@ -78,6 +85,12 @@ class DQN(Agent):
     worst_case: WorstCase | None = None  # plan against the worst successor; none: the sampled one alone
     embedding: Embedding | None = None  # numbers of the client's own before every observation
     width: int | tuple[int, ...] | None = None  # units held of each hidden layer, messages `Nested`; none: all
+    channels: tuple[int, ...] = eqx.field(default=(), static=True)  # of stages that halve an image; none: read flat
+
+    @property
+    def heeds_masks(self) -> bool:
+        """Acting, exploring, targets and predictions do."""
+        return True
 
     def check(self, environment: World) -> None:
         """Raise `ValueError` in one sentence if a field is out of range or the environment does not fit."""
@@ -104,6 +117,7 @@ class DQN(Agent):
         for part in (*self.local_terms, self.worst_case, self.embedding):
             if part is not None:
                 part.check()
+        check_channels(self.channels, environment)
         self._check_parts()
 
     def init(self, key: PRNGKeyArray, environment: World, num_envs: int) -> DQNState:
@@ -114,7 +128,13 @@ class DQN(Agent):
         network = DuelingMLP if self.dueling else MLP
         form: Any = {"hidden": self.hidden, "activation": self.activation}
         extra = 0 if self.embedding is None else self.embedding.size
-        online = network(space.size + extra, actions.n, key=key, **form)
+        online = over_image(
+            lambda size, key: network(size + extra, actions.n, key=key, **form),
+            space,
+            channels=self.channels,
+            activation=self.activation,
+            key=key,
+        )
         worst: Any = ()
         if self.worst_case is not None:  # a key of its own: the other networks start as they do without it
             k_worst = jax.random.fold_in(key, 1)
@@ -130,6 +150,7 @@ class DQN(Agent):
             anchor=online if self.local_terms else (),
             worst_case=worst,
             embedding=() if self.embedding is None else self.embedding.init(),
+            mask=mask_of(environment),
         )
 
     def settle(self, state: DQNState, key: PRNGKeyArray) -> DQNState:
@@ -142,16 +163,17 @@ class DQN(Agent):
         """Epsilon-greedy actions."""
         one = lambda x: self._values(state.online, x, self._vector(state))  # noqa: E731  a matrix times a vector needs no transposed weights
         values = jax.vmap(one)(observation)
-        return epsilon_greedy(values, self.exploration(state.explore_steps), key)
+        allowed = allowed_by(state.mask, observation)
+        return epsilon_greedy(values, self.exploration(state.explore_steps), key, allowed)
 
     def policy(self, state: DQNState, observation: Float[Array, "N D"]) -> Int[Array, " N"]:
         """The action of highest value."""
-        return jnp.argmax(self._values(state.online, observation, self._vector(state)), axis=-1).astype(jnp.int32)
+        return jnp.argmax(self._allowed_values(state, state.online, observation), axis=-1).astype(jnp.int32)
 
     def predict(self, state: DQNState, observation: Float[Array, "M D"], params: Any = None) -> ActionValues:
-        """The online network's action values, seen through the embedding."""
+        """The online network's action values, seen through the embedding; `FORBIDDEN` where they are not allowed."""
         online = state.online if params is None else params
-        return ActionValues(self._values(online, observation, self._vector(state)))
+        return ActionValues(self._allowed_values(state, online, observation))
 
     def student(self, state: DQNState) -> tuple[Any, Any]:
         """The online network and its optimizer; target, worst case and embedding imitate nobody."""
@@ -226,6 +248,10 @@ class DQN(Agent):
         """Target, moments, replay and exploration survive."""
         return dataclasses.replace(self, survival=Survival.everything())
 
+    def newcomer(self) -> DQN:
+        """Targets are made anew from what was sent."""
+        return dataclasses.replace(self, survival=Survival.nothing())
+
     def pooled(self, num_clients: int) -> DQN:
         """Updates and replay of the whole fleet."""
         return dataclasses.replace(
@@ -245,6 +271,10 @@ class DQN(Agent):
         if self.embedding is not None:
             observation = embedded(vector, observation)
         return network(observation) if self.width is None else network(observation, self.width)
+
+    def _allowed_values(self, state: DQNState, network: Any, observation: Float[Array, "N D"]) -> Float[Array, "N A"]:
+        values = self._values(network, observation, self._vector(state))
+        return masked(values, allowed_by(state.mask, observation))
 
     def _optimizer(self) -> optax.GradientTransformation:
         adam = optax.adam(self.learning_rate)
@@ -300,10 +330,10 @@ class DQN(Agent):
         return loss + terms, {"loss": loss, "value": jnp.mean(chosen)}
 
     def _next_value(self, state: DQNState, observation: Float[Array, "B D"]) -> Float[Array, " B"]:
-        values = self._values(state.target, observation, self._vector(state))
+        values = self._allowed_values(state, state.target, observation)
         if not self.double:
             return jnp.max(values, axis=-1)
-        best = jnp.argmax(self._values(state.online, observation, self._vector(state)), axis=-1)
+        best = jnp.argmax(self._allowed_values(state, state.online, observation), axis=-1)
         return jnp.take_along_axis(values, best[:, None], axis=-1)[:, 0]
 
     def _check_parts(self) -> None:
@@ -314,6 +344,13 @@ class DQN(Agent):
                 f"agent.n_step = {self.n_step} looks past the next state, but agent.worst_case is about the worst next "
                 "state: use n_step = 1, or no worst_case."
             )
+        vectors = {"width": self.width, "embedding": self.embedding, "worst_case": self.worst_case}
+        for name, part in vectors.items():
+            if self.channels and part is not None:
+                raise ValueError(
+                    f"agent.{name} is of networks that read vectors, but agent.channels = {self.channels} reads "
+                    f"images: leave one of them out."
+                )
         if self.width is not None and (self.shared != ("online",) or self.embedding is not None):
             raise ValueError(
                 "agent.width shares nested online networks, but agent.shared or agent.embedding asks for more than "

@@ -5,8 +5,9 @@ from __future__ import annotations
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from polyfed.agents.masking import masked, nth_allowed
 from polyfed.checks import in_range
 
 
@@ -53,12 +54,20 @@ class ExponentialDecay(eqx.Module):
 Exploration = LinearDecay | ExponentialDecay
 
 
-def epsilon_greedy(values: Float[Array, "E A"], epsilon: Float[Array, ""], key: PRNGKeyArray) -> Int[Array, " E"]:
-    """A random action with probability ε, else the one of highest value (the first among equals)."""
+def epsilon_greedy(
+    values: Float[Array, "E A"],
+    epsilon: Float[Array, ""],
+    key: PRNGKeyArray,
+    allowed: Bool[Array, "E A"] | None = None,
+) -> Int[Array, " E"]:
+    """A random action with probability ε, else the one of highest value (the first among equals), of those allowed."""
     num_envs, num_actions = values.shape
     uniform = jax.random.uniform(key, (2, num_envs), jnp.float32)
-    random = jnp.minimum((uniform[1] * num_actions).astype(jnp.int32), num_actions - 1)
-    greedy = jnp.argmax(values, axis=-1).astype(jnp.int32)
+    if allowed is None:
+        random = jnp.minimum((uniform[1] * num_actions).astype(jnp.int32), num_actions - 1)
+    else:
+        random = nth_allowed(allowed, uniform[1])
+    greedy = jnp.argmax(masked(values, allowed), axis=-1).astype(jnp.int32)
     return jnp.where(uniform[0] < epsilon, random, greedy)
 
 

@@ -18,6 +18,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from polyfed.agents.masking import mask_of
 from polyfed.aggregation.door import check_prediction
 from polyfed.environments.environment import Environment
 from polyfed.environments.spaces import Discrete
@@ -109,6 +110,11 @@ class Foreign(eqx.Module):
         """Its steps are steps."""
         return False
 
+    @property
+    def heeds_masks(self) -> bool:
+        """Packages made elsewhere ask for no mask."""
+        return False
+
     def plain(self) -> Foreign:
         """The same: what is federated about it is not in it."""
         return self
@@ -144,6 +150,11 @@ see polyfed.agents.foreign.ForeignAgent.
     """
 
     factory: Callable[[Environment, Params, int], Any] = eqx.field(static=True)  # (environment, params, seed) -> agent
+
+    @property
+    def heeds_masks(self) -> bool:
+        """That is up to the function, which is given the environment; an action that is not allowed is refused."""
+        return True
 
     def check(self, environment: World) -> None:
         """Raise `ValueError` if this is no function, or the world is not lived in step by step."""
@@ -227,7 +238,10 @@ def _actions(answer: Any, environment: World, arguments: tuple[Any, ...]) -> np.
         return given.astype(np.float32)
     if np.any((given < 0) | (given >= space.n) | (given != np.round(given))):
         raise ValueError(f"an action that is none of 0 to {space.n - 1}.")
-    return given.astype(np.int32)
+    actions, mask = given.astype(np.int32), mask_of(environment)
+    if mask is not None and not np.asarray(mask(arguments[0]))[np.arange(count), actions].all():
+        raise ValueError("an action that the world does not allow there.")
+    return actions
 
 
 def _prediction(answer: Any, environment: World, arguments: tuple[Any, ...]) -> Prediction:

@@ -180,6 +180,32 @@ class Convolution(eqx.Module):
         return jnp.concatenate(shifts, axis=-1) @ kernel + self.bias
 
 
+def convolutions(depth: int, channels: tuple[int, ...], key: PRNGKeyArray) -> tuple[Convolution, ...]:
+    """Stages of so many output channels, over an image of `depth` of them; initial weights as those of `linears`.
+
+    >>> [stage.weight.shape for stage in convolutions(3, (8, 16), jax.random.key(0))]
+    [(8, 3, 3, 3), (16, 8, 3, 3)]
+    """
+    shapes = [(9 * a, b) for a, b in itertools.pairwise((depth, *channels))]
+    filters = linears(shapes, key) if shapes else ()
+    return tuple(Convolution(x.weight.reshape(len(x.bias), -1, 3, 3), x.bias) for x in filters)
+
+
+def convolved(
+    stages: tuple[Convolution, ...], x: Float[Array, "... pixels"], image_shape: tuple[int, ...], activation: str
+) -> Float[Array, "... features"]:
+    """What stages leave of flattened images, flattened: each is a convolution, its activation, and 2x2 max pooling.
+
+    >>> convolved((), jnp.ones((5, 6)), (2, 3), "relu").shape
+    (5, 6)
+    """
+    leading, image = x.shape[:-1], (*image_shape, 1)[:3]
+    x = x.reshape(math.prod(leading), *image)
+    for stage in stages:
+        x = _halved(ACTIVATIONS[activation](stage(x)))
+    return x.reshape(*leading, math.prod(x.shape[1:]))
+
+
 class CNN(eqx.Module):
     """Stages of a 3x3 convolution, activation and 2x2 max pooling, then an `MLP`.
 
@@ -215,20 +241,14 @@ class CNN(eqx.Module):
                 f"give at most {min(height, width).bit_length() - 1} channels, not {channels}."
             )
         k_stages, k_head = jax.random.split(key)
-        shapes = [(9 * a, b) for a, b in itertools.pairwise((depth, *channels))]
-        filters = linears(shapes, k_stages) if shapes else ()
-        self.stages = tuple(Convolution(x.weight.reshape(len(x.bias), -1, 3, 3), x.bias) for x in filters)
+        self.stages = convolutions(depth, channels, k_stages)
         depth = channels[-1] if channels else depth
         self.head = MLP(math.prod(size) * depth, out_size, hidden=hidden, activation=activation, key=k_head)
         self.image_shape = (height, width, *image_shape[2:])
 
     def __call__(self, x: Float[Array, "... pixels"]) -> Float[Array, "... out"]:
         """Apply to any leading axes."""
-        leading, image = x.shape[:-1], (*self.image_shape, 1)[:3]
-        x = x.reshape(math.prod(leading), *image)
-        for stage in self.stages:
-            x = _halved(ACTIVATIONS[self.head.activation](stage(x)))
-        return self.head(x.reshape(*leading, math.prod(x.shape[1:])))
+        return self.head(convolved(self.stages, x, self.image_shape, self.head.activation))
 
 
 def _halved(x: Float[Array, "batch height width channels"]) -> Float[Array, "batch half_height half_width channels"]:

@@ -12,25 +12,29 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from polyfed.agents.advantage import both_stepped, check_steps, judged
+from polyfed.agents.masking import allowed_by, masked
 from polyfed.agents.observation_statistics import ObservationStatistics, with_more
 from polyfed.agents.policy_gradient import Penalty, PolicyGradient, PolicyState, clipped_adam
 from polyfed.agents.returns import standardised
 from polyfed.checks import in_range, whole_in_range
 from polyfed.environments import World
+from polyfed.environments.remembered import taken
 from polyfed.types import Metrics, Trajectory
 
 
 class Samples(eqx.Module):
-    """Steps of a rollout, without their order."""
+    """Steps of a rollout: without their order `[B]`, or in sequences `[T, E]` where there is a memory."""
 
     seen: Float[Array, "B D"]  # observations as the networks read them
+    allowed: Bool[Array, "B A"] | None  # actions; None: all
     action: Array
     log_prob: Float[Array, " B"]  # of the policy that acted
     advantage: Float[Array, " B"]
     target: Float[Array, " B"]  # of the value
+    over: Bool[Array, "T E"] | None  # steps with which an episode ended; None: there is no memory
 
 
 def clipped_gain(
@@ -73,6 +77,8 @@ class PPO(PolicyGradient):
     keep_optimizer: bool = eqx.field(default=True, static=True)  # Adam's moments survive a merge
     shared: tuple[str, ...] = eqx.field(default=("policy",), static=True)  # of policy, value, statistics
     statistics: ObservationStatistics | None = None  # standardise observations; none: as they come
+    channels: tuple[int, ...] = eqx.field(default=(), static=True)  # of stages that halve an image; none: read flat
+    memory: int = eqx.field(default=0, static=True)  # units of a GRU before the hidden layers, of each network; 0: none
 
     @property
     def rollout_length(self) -> int:
@@ -87,6 +93,11 @@ class PPO(PolicyGradient):
         whole_in_range("agent.minibatches", self.minibatches, 1, 2**20)
         in_range("agent.clip", self.clip, 0.0, 1.0)
         check_steps(self)
+        if self.memory and self.rollout_steps % self.minibatches:
+            raise ValueError(
+                f"agent.rollout_steps = {self.rollout_steps} cannot be cut into agent.minibatches = {self.minibatches} "
+                "sequences of equal length, as an agent with a memory learns from: make it a multiple."
+            )
 
     def init(self, key: PRNGKeyArray, environment: World, num_envs: int) -> PolicyState:
         """Fresh networks; raises `ValueError` if a rollout cannot be cut into minibatches of one size."""
@@ -101,11 +112,13 @@ class PPO(PolicyGradient):
         self, state: PolicyState, trajectory: Trajectory, key: PRNGKeyArray, *, penalty: Penalty | None = None
     ) -> tuple[PolicyState, Metrics]:
         """`epochs * minibatches` gradient steps of each network on a rollout; `penalty` is added to each loss."""
+        trajectory = taken(trajectory)
         samples = self._samples(state, trajectory)
         num = samples.target.shape[0]
+        form = (self.minibatches,) if self.memory else (self.minibatches, -1)
 
         def epoch(state: PolicyState, key: PRNGKeyArray) -> tuple[PolicyState, Metrics]:
-            order = jax.random.permutation(key, num).reshape(self.minibatches, -1)
+            order = jax.random.permutation(key, num).reshape(form)
             return jax.lax.scan(lambda s, rows: self._gradient_step(s, _rows(samples, rows), penalty), state, order)
 
         state, metrics = jax.lax.scan(epoch, state, jax.random.split(key, self.epochs))
@@ -130,10 +143,14 @@ class PPO(PolicyGradient):
         return clipped_adam(self.value_learning_rate, self.max_grad_norm)
 
     def _samples(self, state: PolicyState, trajectory: Trajectory) -> Samples:
-        """A rollout `[T, E]` as `T E` samples."""
+        """A rollout `[T, E]` as `T E` samples; with a memory as `minibatches` sequences `[T / minibatches, E]`."""
         seen, advantage, target = judged(self, state, trajectory, self.trace_decay)
-        log_prob = state.head.log_prob(state.policy(seen), trajectory.action)
-        samples = Samples(seen, trajectory.action, log_prob, advantage, target)
+        allowed = allowed_by(state.mask, trajectory.observation)
+        log_prob = state.head.log_prob(masked(state.policy(seen), allowed), trajectory.action)
+        over = trajectory.terminated | trajectory.truncated if self.memory else None
+        samples = Samples(seen, allowed, trajectory.action, log_prob, advantage, target, over)
+        if self.memory:
+            return jax.tree.map(lambda x: x.reshape(self.minibatches, -1, *x.shape[1:]), samples)
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), samples)
 
     def _gradient_step(
@@ -145,14 +162,14 @@ class PPO(PolicyGradient):
             advantage = standardised(advantage, jnp.ones_like(advantage, bool))
 
         def loss(policy: Any) -> tuple[Float[Array, ""], Metrics]:
-            outputs = policy(samples.seen)
+            outputs = masked(self.outputs(policy, samples.seen, samples.over), samples.allowed)
             log_ratio = state.head.log_prob(outputs, samples.action) - samples.log_prob
             entropy = jnp.mean(state.head.entropy(outputs))
             total = -jnp.mean(clipped_gain(log_ratio, advantage, self.clip)) - self.entropy_weight * entropy
             return total + self.penalised(state, policy, penalty), {"loss": total, "entropy": entropy}
 
         def value_loss(network: Any) -> Float[Array, ""]:
-            return jnp.mean((network(samples.seen)[..., 0] - samples.target) ** 2)
+            return jnp.mean((self.outputs(network, samples.seen, samples.over)[..., 0] - samples.target) ** 2)
 
         return both_stepped(self, state, loss, value_loss)
 

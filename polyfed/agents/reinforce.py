@@ -15,11 +15,13 @@ import optax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from polyfed.agents.adam import adam
+from polyfed.agents.masking import allowed_by, masked
 from polyfed.agents.observation_statistics import ObservationStatistics, with_more
 from polyfed.agents.policy_gradient import Penalty, PolicyGradient, PolicyState
 from polyfed.agents.returns import lived, returns_to_go, standardised
 from polyfed.checks import in_range
 from polyfed.environments import World
+from polyfed.environments.remembered import taken
 from polyfed.types import Metrics, Trajectory
 
 CHUNK = 64  # steps whose gradient is taken at once
@@ -56,6 +58,8 @@ class REINFORCE(PolicyGradient):
     keep_optimizer: bool = eqx.field(default=True, static=True)  # Adam's moments survive a merge
     shared: tuple[str, ...] = eqx.field(default=("policy",), static=True)  # of policy, statistics
     statistics: ObservationStatistics | None = None  # standardise observations; none: as they come
+    channels: tuple[int, ...] = eqx.field(default=(), static=True)  # of stages that halve an image; none: read flat
+    memory: int = eqx.field(default=0, static=True)  # units of a GRU before the hidden layers, of each network; 0: none
 
     @staticmethod
     def continuous() -> REINFORCE:
@@ -87,6 +91,7 @@ class REINFORCE(PolicyGradient):
     ) -> tuple[PolicyState, Metrics]:
         """One gradient step on one episode of each environment; `penalty` is added to the loss."""
         del key
+        trajectory = taken(trajectory)
         valid = lived(trajectory.terminated | trajectory.truncated)
         gain = returns_to_go(trajectory.reward, self.discount)
         if self.normalize:
@@ -140,7 +145,13 @@ class REINFORCE(PolicyGradient):
             begin = jnp.minimum(index * size, length - size)  # the last one may overlap the one before
             once = begin + jnp.arange(size) >= index * size
             seen, action, weight, counts = (jax.lax.dynamic_slice_in_dim(x, begin, size) for x in rows)
-            given = self.seen(state, seen), action, jnp.where(once[:, None], weight, 0.0), once[:, None] & counts
+            given = (
+                self.seen(state, seen),
+                allowed_by(state.mask, seen),
+                action,
+                jnp.where(once[:, None], weight, 0.0),
+                once[:, None] & counts,
+            )
             more, said = jax.grad(self._loss, has_aux=True)(state.policy, state, *given)
             add = lambda one, other: jax.tree.map(jnp.add, one, other)  # noqa: E731
             return index + 1, add(gradient, more), add(metrics, said)
@@ -158,12 +169,13 @@ class REINFORCE(PolicyGradient):
         policy: Any,
         state: PolicyState,
         seen: Float[Array, "K E D"],
+        allowed: Bool[Array, "K E A"] | None,
         action: Array,
         weight: Float[Array, "K E"],
         valid: Bool[Array, "K E"],
     ) -> tuple[Float[Array, ""], Metrics]:
         """`-sum log pi(a|s) G` of a chunk, and the sum of entropies."""
-        outputs = policy(seen)
+        outputs = masked(self.outputs(policy, seen, None), allowed)
         loss = -jnp.sum(weight * state.head.log_prob(outputs, action)) / state.head.num_entries
         entropy = jnp.sum(jnp.where(valid, state.head.entropy(outputs), 0.0))
         return loss, {"loss": loss, "entropy": entropy}

@@ -196,6 +196,10 @@ class SAC(Agent):
         """Targets, moments, replay and exploration survive."""
         return dataclasses.replace(self, survival=Survival.everything())
 
+    def newcomer(self) -> SAC:
+        """Targets are made anew from what was sent."""
+        return dataclasses.replace(self, survival=Survival.nothing())
+
     def pooled(self, num_clients: int) -> SAC:
         """Updates and replay of the whole fleet."""
         updates, capacity = self.updates_per_step * num_clients, self.replay_capacity * num_clients

@@ -5,10 +5,15 @@ A rule added to `RULES`, or a server optimizer to `SERVER_OPTIMIZERS`, is put th
 
 from polyfed.aggregation.alignment import AlignedMean
 from polyfed.aggregation.barycenter import WassersteinBarycenter, fuse_rows
+from polyfed.aggregation.centred_clipping import CentredClipping, NormBounding
 from polyfed.aggregation.consensus import Consensus
+from polyfed.aggregation.coordinates import CoordinateMedian, TrimmedMean
 from polyfed.aggregation.entropic import entropic_barycenter_1d
+from polyfed.aggregation.fedpg_filter import FedPGFilter
 from polyfed.aggregation.geometric import geometric_mean
+from polyfed.aggregation.geometric_median import GeometricMedian
 from polyfed.aggregation.host import fuse_layer_on_host
+from polyfed.aggregation.krum import Krum
 from polyfed.aggregation.line import barycenter_1d, displacement
 from polyfed.aggregation.local_only import LocalOnly
 from polyfed.aggregation.mean import WeightedMean, weighted_mean
@@ -33,6 +38,14 @@ RULES: tuple[AggregationRule, ...] = (
     AlignedMean(),
     Consensus(),
     Consensus("median"),
+    CoordinateMedian(),
+    TrimmedMean(trim=2),
+    GeometricMedian(),
+    Krum(num_hostile=2),
+    Krum(num_hostile=2, num_selected=5),
+    CentredClipping(iterations=2),
+    NormBounding(),
+    FedPGFilter(sigma=30.0),
 )
 
 SERVER_OPTIMIZERS: tuple[ServerOptimizer, ...] = (ServerSGD(), ServerMomentum(), ServerAdam(), ServerYogi())
@@ -42,9 +55,15 @@ __all__ = [
     "SERVER_OPTIMIZERS",
     "AggregationRule",
     "AlignedMean",
+    "CentredClipping",
     "Consensus",
+    "CoordinateMedian",
+    "FedPGFilter",
+    "GeometricMedian",
+    "Krum",
     "LocalOnly",
     "NestedMean",
+    "NormBounding",
     "ServerAdam",
     "ServerMomentum",
     "ServerOptimizer",
@@ -52,6 +71,7 @@ __all__ = [
     "ServerYogi",
     "Stalled",
     "Switch",
+    "TrimmedMean",
     "WassersteinBarycenter",
     "WeightedMean",
     "barycenter_1d",

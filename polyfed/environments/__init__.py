@@ -4,12 +4,15 @@ Gymnasium is not imported here; `polyfed.environments.gymnasium` is the door to 
 """
 
 from polyfed.environments.acrobot import Acrobot, AcrobotParams, AcrobotState
+from polyfed.environments.battery import Battery, BatteryParams, BatteryState
 from polyfed.environments.body import Body, BodyState
 from polyfed.environments.cartpole import CartPole, CartPoleParams, CartPoleState
+from polyfed.environments.catch import Catch, CatchState
 from polyfed.environments.dataset import Dataset, Shard
 from polyfed.environments.digits import Digits
+from polyfed.environments.doors import Doors, DoorsState
 from polyfed.environments.edge_cache import EdgeCache, EdgeCacheParams, EdgeCacheState
-from polyfed.environments.environment import Environment, Params, Quantity, Step, quantities, quantity
+from polyfed.environments.environment import Environment, Params, Quantity, Step, quantity
 from polyfed.environments.half_cheetah import HalfCheetah, HalfCheetahParams
 from polyfed.environments.hopper import Hopper, HopperParams
 from polyfed.environments.idx import IdxFolder, Samples
@@ -21,6 +24,9 @@ from polyfed.environments.perturbed import Perturbed
 from polyfed.environments.probes import CONTINUOUS_PROBES, PROBES, ContinuousProbe, Probe, ProbeParams, ProbeState
 from polyfed.environments.public_states import NeutralStates, PublicStates, UniformStates
 from polyfed.environments.random_mdps import RandomMDPs, random_mdps, random_mdps_around, random_mdps_common, split_envs
+from polyfed.environments.recall import Recall, RecallState
+from polyfed.environments.remembered import Noted, Remembered
+from polyfed.environments.schedule import Change, Drift, Drifts, Schedule
 from polyfed.environments.spaces import Box, Discrete, Space
 from polyfed.environments.splits import Dirichlet, EqualSplit, LabelShards, Split, TestSet
 from polyfed.environments.state_diversity import diversity
@@ -37,7 +43,7 @@ from polyfed.environments.windy_cliffs import (
     windy_cliffs,
     windy_cliffs_around,
 )
-from polyfed.environments.world import World
+from polyfed.environments.world import World, quantities
 
 SPLITS: tuple[Split, ...] = (EqualSplit(), LabelShards(), Dirichlet())
 """One of each way to split a data set among clients."""
@@ -57,17 +63,27 @@ __all__ = [
     "Acrobot",
     "AcrobotParams",
     "AcrobotState",
+    "Battery",
+    "BatteryParams",
+    "BatteryState",
     "Body",
     "BodyState",
     "Box",
     "CartPole",
     "CartPoleParams",
     "CartPoleState",
+    "Catch",
+    "CatchState",
+    "Change",
     "ContinuousProbe",
     "Dataset",
     "Digits",
     "Dirichlet",
     "Discrete",
+    "Doors",
+    "DoorsState",
+    "Drift",
+    "Drifts",
     "EdgeCache",
     "EdgeCacheParams",
     "EdgeCacheState",
@@ -90,6 +106,7 @@ __all__ = [
     "MountainCarParams",
     "MountainCarState",
     "NeutralStates",
+    "Noted",
     "Params",
     "Pendulum",
     "PendulumParams",
@@ -101,7 +118,11 @@ __all__ = [
     "PublicStates",
     "Quantity",
     "RandomMDPs",
+    "Recall",
+    "RecallState",
+    "Remembered",
     "Samples",
+    "Schedule",
     "Shard",
     "Space",
     "Split",

@@ -14,10 +14,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from polyfed.environments.environment import Environment, Params, Step
@@ -26,16 +24,17 @@ from polyfed.environments.mujoco import (
     compile_body_of_bytes,
     join_floats,
     load_mujoco,
+    render,
     split_doubles,
 )
+from polyfed.environments.outside import outside
 from polyfed.environments.spaces import Box
-
-MAX_CALL_BYTES = 65536  # of one callback: from 100 KiB on XLA copies in a thread pool that may wait for the callback
 
 
 class BodyState(eqx.Module):
     """What MuJoCo knows of a body between two steps, and the clock.
 
+    >>> import jax
     >>> from polyfed.environments import Hopper
     >>> state, _ = Hopper().reset(jax.random.key(0), Hopper().nominal())
     >>> state.physics.shape, int(state.time)
@@ -83,6 +82,10 @@ class Body(Environment[BodyState]):
         most = (self.strength,) * self.num_motors
         return Box(low=tuple(-x for x in most), high=most)
 
+    def pictures(self, params: Params, states: BodyState) -> list[np.ndarray]:
+        """As MuJoCo draws them."""
+        return render(self, params, states)
+
     def check(self) -> None:
         """Raise in one sentence if the time limit is out of range or MuJoCo is missing."""
         super().check()
@@ -116,7 +119,7 @@ class Body(Environment[BodyState]):
         del key
         known = [getattr(params, name) for name in body_quantities(type(self))]
         parts = [jnp.stack([jnp.asarray(x, jnp.float32) for x in known]), state.physics.ravel(), action]
-        out = _outside(type(self))(jnp.concatenate([x.astype(jnp.float32) for x in parts])[None])[0]
+        out = _stepped(type(self))(jnp.concatenate([x.astype(jnp.float32) for x in parts])[None])[0]
         physics = out[: state.physics.size].reshape(state.physics.shape)
         reward, terminated, observation = out[state.physics.size], out[state.physics.size + 1] > 0, out[-self._seen :]
         time = state.time + jnp.ones((), jnp.int32)
@@ -128,13 +131,11 @@ class Body(Environment[BodyState]):
 
 
 @functools.cache
-def _outside(family: type[Body]) -> Callable[[Array], Array]:
-    """Rows `[N, quantities + 3n + actions]` -> `[N, 3n + 2 + observation]`, by callbacks of bounded size."""
+def _stepped(family: type[Body]) -> Callable[[Array], Array]:
+    """Rows `[N, quantities + 9n + actions]` -> `[N, 9n + 2 + observation]`, on the host."""
     size, num_quantities = 3 * len(family.rest), len(body_quantities(family))
-    num_out = 3 * size + 2 + 2 * len(family.rest) - family.unseen
 
-    def host(rows: Any) -> np.ndarray:
-        rows = np.asarray(rows)
+    def host(rows: np.ndarray) -> np.ndarray:
         keys, before = rows[:, :num_quantities], rows[:, num_quantities : num_quantities + 3 * size]
         before, action = join_floats(before.reshape(-1, 3, size)), rows[:, num_quantities + 3 * size :].astype(float)
         bodies = [compile_body_of_bytes(family, key.tobytes()) for key in keys]
@@ -144,23 +145,4 @@ def _outside(family: type[Body]) -> Callable[[Array], Array]:
         parts = [split_doubles(after).reshape(len(rows), -1), reward[:, None], terminated[:, None]]
         return np.concatenate([*parts, family.observe(motion)], axis=-1, dtype=np.float32, casting="same_kind")
 
-    def call(rows: Array) -> Array:
-        shape = jax.ShapeDtypeStruct((len(rows), num_out), jnp.float32)
-        return jax.pure_callback(host, shape, rows, vmap_method="sequential")
-
-    @custom_vmap
-    def outside(rows: Array) -> Array:
-        most = max(1, MAX_CALL_BYTES // (4 * max(rows.shape[1], num_out)))
-        if len(rows) <= most:
-            return call(rows)
-        pieces = -(-len(rows) // most)
-        each = -(-len(rows) // pieces)
-        padded = jnp.concatenate([rows, jnp.broadcast_to(rows[:1], (pieces * each - len(rows), rows.shape[1]))])
-        return jax.lax.map(call, padded.reshape(pieces, each, -1)).reshape(pieces * each, num_out)[: len(rows)]
-
-    @outside.def_vmap
-    def _batched(axis_size: int, in_batched: list[bool], rows: Array) -> tuple[Array, bool]:
-        del in_batched
-        return outside(rows.reshape(-1, rows.shape[-1])).reshape(axis_size, -1, num_out), True
-
-    return outside
+    return outside(host, 3 * size + 2 + 2 * len(family.rest) - family.unseen)

@@ -15,7 +15,7 @@ from polyfed.environments.spaces import Box, Discrete
 
 
 class CartPoleParams(eqx.Module):
-    """The physics of a cart and its pole.
+    """The physics of a cart and its pole, and what a step is worth.
 
     >>> CartPoleParams(mass_pole=0.5).total_mass
     1.5
@@ -32,6 +32,7 @@ class CartPoleParams(eqx.Module):
     )  # beyond it the pole has fallen
     position_limit: Quantity = quantity(2.4, "m", low=0.001, high=1000.0)  # beyond it the cart has left the track
     reset_bound: Quantity = quantity(0.05, "1", low=0.0, high=10.0)  # of all four entries of a first state: m, m/s, ...
+    reward: Quantity = quantity(1.0, "1", low=-1000.0, high=1000.0)  # for every step; below 0 where it is poisoned
 
     @property
     def total_mass(self) -> Quantity:
@@ -91,7 +92,7 @@ def _observe(state: CartPoleState) -> Float[Array, " 4"]:
 
 
 class CartPole(Environment[CartPoleState]):
-    """CartPole-v1: push left (0) or right (1); 1 for every step, the last included.
+    """CartPole-v1: push left (0) or right (1); `reward` for every step, the last included.
 
     The observation is `(position, velocity, angle, angular velocity)`. The episode terminates when the cart leaves the
     track or the pole its angle; integration is explicit Euler.
@@ -142,4 +143,6 @@ class CartPole(Environment[CartPoleState]):
             time=state.time + 1,
         )
         terminated = (jnp.abs(state.position) > params.position_limit) | (jnp.abs(state.angle) > params.angle_limit)
-        return state, Step(_observe(state), jnp.ones((), jnp.float32), terminated, state.time >= self.max_steps)
+        return state, Step(
+            _observe(state), jnp.asarray(params.reward, jnp.float32), terminated, state.time >= self.max_steps
+        )

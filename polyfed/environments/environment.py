@@ -7,13 +7,13 @@ state and key in, new state out, so one compiled program steps all clients, each
 from __future__ import annotations
 
 import abc
-import dataclasses
 import math
 from typing import Any, ClassVar, Generic, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from polyfed.checks import whole_in_range
@@ -25,7 +25,8 @@ from polyfed.environments.episodes import (
     play_episode,
     rollout,
 )
-from polyfed.environments.world import Act, Params, World
+from polyfed.environments.trace import trace_episode
+from polyfed.environments.world import Act, Film, Params, World
 from polyfed.types import Trajectory
 
 State = TypeVar("State")
@@ -82,8 +83,12 @@ class Environment(World, Generic[State]):
     (1.0, False)
     """
 
-    max_steps: eqx.AbstractVar[int]  # steps until truncation
     gymnasium_id: ClassVar[str | None] = None  # the environment of Gymnasium that it agrees with
+
+    @property
+    @abc.abstractmethod
+    def max_steps(self) -> int:
+        """Steps until truncation; most families have a static field of this name."""
 
     @abc.abstractmethod
     def reset(self, key: PRNGKeyArray, params: Params) -> tuple[State, Float[Array, "*shape"]]:
@@ -109,6 +114,26 @@ class Environment(World, Generic[State]):
         """A reset for every environment and step, used where an episode ends."""
         return fresh_episodes(self, key, params, num_steps)
 
+    def go_on(
+        self, keys: PRNGKeyArray, state: Any, action: Array, params: Params, drawn: Any
+    ) -> tuple[Step, Any, Float[Array, "E ..."]]:
+        """A step in each of `E` environments, and the first state of the next episode where one ends.
+
+        Args:
+          keys: `[E]`.
+          state: Leaves `[E, ...]`.
+          action: `[E, ...]`.
+          params: Leaves `[E]`.
+          drawn: What `draw` gave for this step.
+
+        Returns:
+          `(what the steps gave, states, observations to act on)`.
+        """
+        state, given = jax.vmap(self.step)(keys, state, action, params)
+        over, (fresh_state, fresh_observation) = given.terminated | given.truncated, drawn
+        choose = lambda new, old: jnp.where(over.reshape(over.shape + (1,) * (old.ndim - 1)), new, old)  # noqa: E731
+        return given, jax.tree.map(choose, fresh_state, state), choose(fresh_observation, given.observation)
+
     def live(self, act: Act, stay: Worlds, params: Params, inputs: Any) -> tuple[Worlds, tuple[Trajectory, Any]]:
         """Act and step, `T` times."""
         return rollout(self, act, stay, params, inputs)
@@ -117,23 +142,29 @@ class Environment(World, Generic[State]):
         """A whole episode in every environment, see `episodes.play_episode`."""
         return play_episode(self, act, params, key)
 
+    def pictures(self, params: Params, states: State) -> list[np.ndarray]:
+        """What the states of one world look like; raises `ValueError` where a family cannot be drawn.
+
+        Args:
+          params: Scalars.
+          states: In order, leaves `[T]`.
+
+        Returns:
+          `T` pictures `[height, width, 3]`, uint8, RGB. Gymnasium draws the families that it has.
+        """
+        if self.gymnasium_id is None:
+            name = type(self).__name__
+            raise ValueError(f"{name} has no pictures, so it cannot be filmed: `polyfed report` shows the run.")
+        from polyfed.environments.gymnasium import render
+
+        return render(self, params, states)
+
+    def film(self, act: Act, params: Params, key: PRNGKeyArray, every: int = 1) -> Film:
+        """One greedy episode, as `pictures` shows its states."""
+        states, score, steps = trace_episode(self, act, params, key)
+        shown = np.array([*range(0, steps, every), steps])
+        return Film(self.pictures(params, jax.tree.map(lambda x: x[shown], states)), score, steps)
+
     def evaluate(self, act: Act, params: Params, key: PRNGKeyArray, num_episodes: int) -> Float[Array, " M"]:
         """Mean undiscounted return of `num_episodes` episodes in each world, see `episodes.evaluate_policy`."""
         return jnp.mean(evaluate_policy(self, act, params, key, num_episodes), axis=-1)
-
-
-def quantities(params_class: type) -> dict[str, dict[str, Any]]:
-    """Unit, range and nominal value of every physical quantity of a class of parameters.
-
-    Returns:
-      `{name: {"unit": str, "low": float, "high": float, "default": float}}` in the order of the fields.
-
-    >>> from polyfed.environments import CartPole
-    >>> quantities(CartPole.params_class)["force"]
-    {'unit': 'N', 'low': 0.0, 'high': 1000.0, 'default': 10.0}
-    """
-    return {
-        field.name: {**{k: field.metadata[k] for k in ("unit", "low", "high")}, "default": field.default}
-        for field in dataclasses.fields(params_class)
-        if "unit" in field.metadata
-    }

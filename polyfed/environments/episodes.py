@@ -46,20 +46,15 @@ def rollout(
     """`T` steps in `E` environments: the trajectory, and per step the summed return and number of ended episodes."""
 
     def step(worlds: Worlds, inputs: Any) -> tuple[Worlds, Any]:
-        (fresh_state, fresh_observation), keys = inputs
+        drawn, keys = inputs
         action = act(worlds.observation, keys[-2])
-        state, given = jax.vmap(environment.step)(keys[:-2], worlds.state, action, params)
+        given, state, observation = environment.go_on(keys[:-2], worlds.state, action, params, drawn)
         over = given.terminated | given.truncated
         total = worlds.episode_return + given.reward
         transition = Trajectory(
             worlds.observation, action, given.reward, given.observation, given.terminated, given.truncated
         )
-        choose = lambda new, old: jnp.where(over.reshape(over.shape + (1,) * (old.ndim - 1)), new, old)  # noqa: E731
-        new = Worlds(
-            state=jax.tree.map(choose, fresh_state, state),
-            observation=choose(fresh_observation, given.observation),
-            episode_return=jnp.where(over, 0.0, total),
-        )
+        new = Worlds(state, observation, episode_return=jnp.where(over, 0.0, total))
         ended = jnp.sum(jnp.where(over, total, 0.0)), jnp.sum(over, dtype=jnp.float32)
         return new, (transition, ended)
 
@@ -107,14 +102,15 @@ def play_episode(
         action = act(observation, now[-1])
         state, given = jax.vmap(environment.step)(now[:-1], state, action, params)
         ends = tuple(e | (alive & x) for e, x in zip(ends, (given.terminated, given.truncated), strict=True))
-        rewards, actions = rewards.at[time].set(given.reward), actions.at[time].set(action)
+        rewards = rewards.at[time].set(given.reward)
+        actions = jax.tree.map(lambda xs, x: xs.at[time].set(x), actions, action)
         lived = seen.at[time + 1].set(given.observation), actions, rewards
         return time + 1, ends, steps + alive, state, given.observation, lived
 
     action = jax.eval_shape(act, observation, k_reset)
     blank = lambda n, x: jnp.zeros((n, *x.shape), x.dtype)  # noqa: E731
     seen = blank(length + 1, observation).at[0].set(observation)
-    lived = seen, blank(length, action), jnp.zeros((length, num_envs), jnp.float32)
+    lived = seen, jax.tree.map(lambda x: blank(length, x), action), jnp.zeros((length, num_envs), jnp.float32)
     none = jnp.zeros(num_envs, bool)
     carry = jnp.zeros((), jnp.int32), (none, none), jnp.zeros(num_envs, jnp.int32), state, observation, lived
     _, ends, steps, _, _, lived = jax.lax.while_loop(running, step, carry)
@@ -122,7 +118,7 @@ def play_episode(
     return trajectory, jnp.sum(trajectory.reward, axis=0), steps
 
 
-def _padded(lived: tuple[Array, Array, Array], ends: tuple[Array, Array], steps: Array) -> Trajectory:
+def _padded(lived: tuple[Array, Any, Array], ends: tuple[Array, Array], steps: Array) -> Trajectory:
     """A trajectory with zeros after an episode's end.
 
     Args:
@@ -137,7 +133,17 @@ def _padded(lived: tuple[Array, Array, Array], ends: tuple[Array, Array], steps:
         return jnp.where((time < steps).reshape(*reward.shape, *(1,) * (x.ndim - 2)), x, jnp.zeros_like(x))
 
     terminated, truncated = ((time == steps - 1) & end for end in ends)
-    return Trajectory(kept(seen[:-1]), kept(action), kept(reward), kept(seen[1:]), terminated, truncated)
+    return Trajectory(kept(seen[:-1]), jax.tree.map(kept, action), kept(reward), kept(seen[1:]), terminated, truncated)
+
+
+def episode_keys(key: PRNGKeyArray, num_episodes: int) -> PRNGKeyArray:
+    """The keys of whose resets the episodes of an evaluation start, `[K]`: the same in every world, for every policy.
+
+    >>> import jax
+    >>> episode_keys(jax.random.key(0), 4).shape
+    (4,)
+    """
+    return jax.random.split(key, num_episodes)
 
 
 def evaluate_policy(
@@ -171,7 +177,7 @@ def evaluate_policy(
     """
     num_worlds = jax.tree.leaves(params)[0].shape[0]
     total = num_worlds * num_episodes
-    keys = jnp.tile(jax.random.split(key, num_episodes), num_worlds)
+    keys = jnp.tile(episode_keys(key, num_episodes), num_worlds)
     worlds = jax.tree.map(lambda x: jnp.repeat(x, num_episodes, axis=0), params)
     state, observation = jax.vmap(environment.reset)(keys, worlds)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import types
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 from gymnasium.error import DependencyNotInstalled
 from gymnasium.wrappers import TimeLimit
 
+from polyfed.environments.drawing import draw_into_memory, undrawable
 from polyfed.environments.environment import Environment, Params
 from polyfed.errors import MissingExtraError
 
@@ -61,6 +61,7 @@ ATTRIBUTES: Mapping[str, Mapping[str, str]] = {
 
 # id -> {our quantity: (Gymnasium's method, the number written into it)}
 LITERALS: Mapping[str, Mapping[str, tuple[str, float]]] = {
+    "CartPole-v1": {"reward": ("step", 1.0)},
     "Acrobot-v1": {"gravity": ("_dsdt", 9.8), "goal_height": ("_terminal", 1.0)},
     "MountainCarContinuous-v0": {"gravity": ("step", 0.0025)},
 }
@@ -188,7 +189,7 @@ def _motion(state: Any) -> list[str]:
 
 
 def render(environment: Environment, params: Params, states: Any) -> list[np.ndarray]:
-    """Film of an episode by Gymnasium's own renderer; needs no display (`SDL_VIDEODRIVER=dummy` unless it is set).
+    """Film of an episode by Gymnasium's own renderer; needs no display.
 
     Args:
       environment: A family with a `gymnasium_id`.
@@ -199,15 +200,15 @@ def render(environment: Environment, params: Params, states: Any) -> list[np.nda
       `T` pictures `[height, width, 3]`, uint8, RGB.
 
     Raises:
-      ModuleNotFoundError: pygame is missing.
+      MissingExtraError: pygame is not installed.
+      ValueError: Nothing draws here.
 
     >>> from polyfed.environments import CartPole, CartPoleState
     >>> states = CartPoleState(*np.zeros((4, 2), np.float32), time=np.arange(2))
     >>> [frame.shape for frame in render(CartPole(), CartPole().nominal(), states)]
     [(400, 600, 3), (400, 600, 3)]
     """
-    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    draw_into_memory()
     env = reference(environment, params, render_mode="rgb_array")
     states = jax.tree.map(np.asarray, states)
     frames = []
@@ -219,6 +220,8 @@ def render(environment: Environment, params: Params, states: Any) -> list[np.nda
         raise MissingExtraError(
             'Pictures of an episode are drawn by pygame, which is not installed. Run: pip install "polyfed[play]"'
         ) from error
+    except Exception as error:  # as pygame's own, where SDL_VIDEODRIVER names what is not there
+        raise undrawable(type(environment).__name__, error) from error
     finally:
         env.close()
     return frames

@@ -16,6 +16,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
 from polyfed.environments import FAMILIES, quantities
@@ -104,7 +105,7 @@ def _walk(env: gymnasium.Env, seed: int) -> Walk:
     env.action_space.seed(seed)
     observed, rewards, seconds = [env.reset(seed=seed)[0]], [], 0.0
     for _ in range(NUM_STEPS):
-        action, began = env.action_space.sample(), time.perf_counter()
+        action, began = _any_action(env, observed[-1]), time.perf_counter()
         seen, reward, terminated, truncated, _ = env.step(action)
         seconds += time.perf_counter() - began
         observed.append(copy.deepcopy(seen))
@@ -113,6 +114,14 @@ def _walk(env: gymnasium.Env, seed: int) -> Walk:
             observed.append(env.reset()[0])
     env.close()
     return Walk(observed, rewards, seconds)
+
+
+def _any_action(env: gymnasium.Env, seen: Any) -> Any:
+    """A random action, allowed by the `action_mask` of what is seen if there is one."""
+    if isinstance(env.observation_space, spaces.Dict) and isinstance(env.action_space, spaces.Discrete):
+        mask = seen.get("action_mask")
+        return env.action_space.sample(None if mask is None else np.asarray(mask, np.int8))
+    return env.action_space.sample()
 
 
 def _own_check(env: gymnasium.Env) -> tuple[bool, str]:
@@ -200,6 +209,8 @@ def _quantities(id_: str, modules: bool) -> tuple[bool, str]:
         middle = (
             about.default * 1.1 if about.default and about.default * 1.1 <= about.high else (about.high + about.low) / 2
         )
+        if about.whole:
+            middle = about.high
         try:
             make_world(id_, {name: middle}, modules=modules).reset(seed=0)
         except (ValueError, MissingExtraError) as error:

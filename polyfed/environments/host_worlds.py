@@ -14,12 +14,15 @@ import gymnasium
 import numpy as np
 from gymnasium.error import DependencyNotInstalled, Error
 
+from polyfed.environments import packs
 from polyfed.environments.attributes import read, write
 from polyfed.environments.physics import PHYSICS, Attribute, free
 from polyfed.errors import MissingExtraError, on_a_line
 
 _ARGUMENT = "kwargs."
 _EXTRAS = {"Box2D": "box2d", "MuJoCo": "mujoco", "mujoco": "mujoco", "pygame": "play"}
+
+packs.register()
 
 
 def make(id_: str, *, modules: bool = False, **kwargs: Any) -> gymnasium.Env:
@@ -40,8 +43,8 @@ def make(id_: str, *, modules: bool = False, **kwargs: Any) -> gymnasium.Env:
     """
     if ":" in id_ and not modules:
         raise ValueError(
-            f"'{id_}' would import {id_.partition(':')[0]}, and so run its code: allow that with --modules if you "
-            "trust it, or give an id that is registered."
+            f"'{id_}' would import {id_.partition(':')[0]}, and so run its code: allow that (--modules of "
+            "`env check`, environment.modules of a world) if you trust it, or give an id that is registered."
         )
     try:
         return gymnasium.make(id_, **kwargs)
@@ -50,13 +53,21 @@ def make(id_: str, *, modules: bool = False, **kwargs: Any) -> gymnasium.Env:
         remedy = f'pip install "polyfed[{extra}]"' if extra else "install what it asks for"
         raise MissingExtraError(f"{id_} is simulated by a package that is not installed: {remedy}.") from error
     except ModuleNotFoundError as error:
-        raise MissingExtraError(f"{id_} needs the package {error.name}, which is not installed: install it.") from error
+        package = (error.name or "").partition(".")[0]
+        extra = packs.EXTRAS.get(package)
+        remedy = f'pip install "polyfed[{extra}]"' if extra else "install it"
+        raise MissingExtraError(f"{id_} needs the package {package}, which is not installed: {remedy}.") from error
     except Error as error:
         if ":" not in id_ and id_ not in gymnasium.registry:
             close = difflib.get_close_matches(id_, gymnasium.registry, n=1)
             remedy = f"did you mean '{close[0]}'?" if close else "gymnasium.pprint_registry() shows those it has."
             raise ValueError(f"Gymnasium has no environment '{id_}' here: {remedy}") from error
         raise ValueError(f"{id_} cannot be made: {on_a_line(error).rstrip('.')}. Change its arguments.") from error
+    except (ImportError, AttributeError, RuntimeError, OSError) as error:  # as where MUJOCO_GL names no library
+        raise ValueError(
+            f"{id_} cannot be made here, {type(error).__name__}: {on_a_line(error).rstrip('.')}. Mend what it is "
+            "simulated or drawn with."
+        ) from error
     except (TypeError, AssertionError, ValueError) as error:
         raise ValueError(f"{id_} refuses its arguments: {on_a_line(error).rstrip('.')}. Change them.") from error
 
@@ -152,3 +163,5 @@ def _check_range(id_: str, name: str, value: float, found: Attribute) -> None:
             f"{name} = {value:g}{unit} cannot be simulated by {id_}: it must lie in [{found.low:g}, "
             f"{found.high:g}]{unit}."
         )
+    if found.whole and value != int(value):
+        raise ValueError(f"{name} = {value:g} lies between two worlds of {id_}: give a whole number.")

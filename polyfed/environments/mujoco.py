@@ -10,13 +10,13 @@ References: todorov2012mujoco, jin2022qavg.
 
 from __future__ import annotations
 
-import ctypes.util
 import functools
 import importlib.util
 import logging
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from polyfed.environments.environment import Params, quantities
-from polyfed.errors import MissingExtraError
+from polyfed.environments.drawing import draw_into_memory
+from polyfed.environments.world import Params, quantities
+from polyfed.errors import MissingExtraError, on_a_line
 
 if TYPE_CHECKING:
     from polyfed.environments.body import Body
@@ -43,27 +44,26 @@ def load_mujoco() -> Any:
 
     Raises:
       MissingExtraError: It is not installed.
+      ValueError: It cannot be imported, for `MUJOCO_GL` names nothing that draws here.
 
     >>> load_mujoco().__name__
     'mujoco'
     """
     if "mujoco" not in sys.modules:
-        _draw_without_display()
+        draw_into_memory()  # MuJoCo chooses how to draw when it is imported
     try:
         import mujoco
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             'Bodies are simulated by MuJoCo, which is not installed: pip install "polyfed[mujoco]".'
         ) from error
+    except Exception as error:  # a library of graphics may fail in any way
+        raise ValueError(
+            f"MuJoCo cannot be imported with MUJOCO_GL={os.environ.get('MUJOCO_GL', '')}, {type(error).__name__}: "
+            f"{on_a_line(error)}. Set it to egl, or leave it out."
+        ) from error
     mujoco.set_mju_user_warning(LOGGER.warning)  # else it writes a file into whatever folder one stands in
     return mujoco
-
-
-def _draw_without_display() -> None:
-    """MuJoCo chooses how to draw when it is imported: by EGL, where there is no display and nothing was chosen."""
-    chosen = {"MUJOCO_GL", "DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()
-    if sys.platform == "linux" and not chosen and ctypes.util.find_library("EGL"):
-        os.environ["MUJOCO_GL"] = "egl"
 
 
 def assets() -> Path:
@@ -256,7 +256,8 @@ def render(environment: Body, params: Params, states: Any) -> list[np.ndarray]:
     mujoco, body = load_mujoco(), compile_body(type(environment), params)
     data, frames = mujoco.MjData(body.model), []
     try:
-        renderer = mujoco.Renderer(body.model, 400, 600)
+        with warnings.catch_warnings(action="ignore"):  # the error below says it
+            renderer = mujoco.Renderer(body.model, 400, 600)
     except Exception as error:  # each way of drawing raises an error of its own
         raise MissingExtraError(
             f"MuJoCo finds nothing to draw with ({type(error).__name__}): install EGL, and set MUJOCO_GL=egl before "

@@ -12,9 +12,8 @@ import equinox as eqx
 import numpy as np
 
 from polyfed.checks import as_numbers, whole_in_range
-from polyfed.environments.environment import Params, quantities
 from polyfed.environments.variation import Explicit, Worlds, _check_names, _check_ranges, _groups
-from polyfed.environments.world import World
+from polyfed.environments.world import Params, World
 
 
 class Perturbed(eqx.Module):
@@ -99,7 +98,7 @@ class Perturbed(eqx.Module):
     def worlds(self, environment: World, num_clients: int) -> Worlds:
         """The quantities that vary and their value in every world, float64 `[num_worlds]`."""
         del num_clients
-        known, x = quantities(environment.params_class), self.perturbations
+        known, x = environment.quantities(), self.perturbations
         return {
             name: known[name]["default"] * (1 + x[:, place])
             for place, group in enumerate(self.groups)
@@ -124,7 +123,7 @@ class Perturbed(eqx.Module):
                 f"{self.num_worlds}, or change groups, points or num_joint."
             )
         for name in names:
-            if quantities(environment.params_class)[name]["default"] == 0:
+            if environment.quantities()[name]["default"] == 0:
                 raise ValueError(
                     f"Perturbed changes {name} in proportion to its nominal value, but that is 0, so nothing would "
                     "vary: use Explicit or Grid."

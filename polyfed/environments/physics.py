@@ -29,6 +29,7 @@ class Attribute:
     follows: str  # what changes with it, in words
     factor: float = 1.0  # what is written is the value times this
     relative: bool = False  # the value multiplies what is there
+    whole: bool = False  # only whole numbers make sense
 
 
 _WIND = "the wind pushes the lander sideways, by a force that is drawn for every episode"
@@ -90,11 +91,65 @@ _IDLE: Mapping[str, tuple[str, ...]] = {
 }
 _BODIES = {f"{body}-v5": {n: a for n, a in _BODY.items() if n not in idle} for body, idle in _IDLE.items()}
 
+_MAZE: Mapping[str, Attribute] = {
+    "maze": Attribute(
+        1.0, "1", 0.0, 3.0, ("kwargs.maze",), "0 open, 1 U, 2 medium, 3 large: where walls stand", whole=True
+    ),
+    "gear": Attribute(
+        1.0,
+        "1",
+        0.1,
+        5.0,
+        ("point_env.model.actuator_gear[*,0]",),
+        "force of both motors, times what it was",
+        relative=True,
+    ),
+    "damping": Attribute(
+        1.0,
+        "1",
+        0.1,
+        5.0,
+        ("point_env.model.dof_damping[*]",),
+        "how fast the ball comes to rest, times what it was",
+        relative=True,
+    ),
+}
+
+_CROSSING: Mapping[str, Attribute] = {
+    "walls": Attribute(
+        1.0, "1", 1.0, 3.0, ("kwargs.walls",), "how many walls stand between start and goal", whole=True
+    ),
+    "size": Attribute(
+        9.0, "1", 7.0, 15.0, ("kwargs.size",), "cells along a side, an odd number: how far the goal is", whole=True
+    ),
+}
+
+_ROOMS: Mapping[str, Attribute] = {
+    "outside": Attribute(6.0, "°C", -20.0, 20.0, ("kwargs.outside",), "mean outside, which walls lose heat to"),
+    "insulation": Attribute(4.0, "°C min/kJ", 1.0, 20.0, ("kwargs.insulation",), "resistance of the outer walls"),
+    "capacity": Attribute(80.0, "kJ/°C", 20.0, 400.0, ("kwargs.capacity",), "of each room: how slowly it warms"),
+}
+
+_CELL: Mapping[str, Attribute] = {
+    "bandwidth": Attribute(9e6, "Hz", 1e6, 1e8, ("kwargs.bandwidth",), "of a station, which its users share"),
+    "power": Attribute(30.0, "dBm", 20.0, 46.0, ("kwargs.power",), "of a station: how far it reaches, how fast"),
+    "speed": Attribute(1.5, "m/s", 0.0, 30.0, ("kwargs.speed",), "of users: how fast reception changes"),
+}
+
+PACKS: Mapping[str, Mapping[str, Attribute]] = {
+    "polyfed/PointMaze-v0": _MAZE,
+    "polyfed/Crossing-v0": _CROSSING,
+    "polyfed/Rooms-v0": _ROOMS,
+    "polyfed/RadioCell-v0": _CELL,
+}
+"""Of the worlds of `packs`, the quantities by name."""
+
 PHYSICS: Mapping[str, Mapping[str, Attribute]] = {
     "LunarLander-v3": _LANDER,
     "LunarLanderContinuous-v3": _LANDER,
     **_BODIES,
     "Swimmer-v5": {**_BODIES["Swimmer-v5"], **_FLUID},
+    **PACKS,
 }
 """By id, the quantities of an environment by name."""
 

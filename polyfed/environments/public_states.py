@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, Bool, PRNGKeyArray
 
 from polyfed.checks import in_range, whole_in_range
 from polyfed.environments.environment import Environment
@@ -119,12 +119,16 @@ class NeutralStates(eqx.Module):
         return ""
 
 
-def random_actions(space: Box | Discrete, num: int, key: PRNGKeyArray) -> Array:
-    """Uniform actions, `[num]` or `[num, size]`.
+def random_actions(
+    space: Box | Discrete, num: int, key: PRNGKeyArray, allowed: Bool[Array, "num n"] | None = None
+) -> Array:
+    """Uniform actions, of choices those that are allowed: `[num]` or `[num, size]`.
 
     >>> random_actions(Box(low=(0.0,), high=(1.0,)), 3, jax.random.key(0)).shape
     (3, 1)
     """
+    if allowed is not None:
+        return jax.random.categorical(key, jnp.where(allowed, 0.0, -1e9)).astype(jnp.int32)
     if isinstance(space, Discrete):
         return jax.random.randint(key, (num,), 0, space.n, jnp.int32)
     low, high = jnp.asarray(space.low, jnp.float32), jnp.asarray(space.high, jnp.float32)
@@ -134,7 +138,10 @@ def random_actions(space: Box | Discrete, num: int, key: PRNGKeyArray) -> Array:
 @eqx.filter_jit
 def _wander(environment: Environment, length: int, key: PRNGKeyArray) -> Array:
     """What is seen in `length` random steps in each of `SIDE_BY_SIDE` nominal worlds, `[length, SIDE_BY_SIDE, D]`."""
-    act = lambda observation, key: random_actions(environment.action_space, SIDE_BY_SIDE, key)  # noqa: E731
+
+    def act(observation: Array, key: PRNGKeyArray) -> Array:
+        return random_actions(environment.action_space, SIDE_BY_SIDE, key, environment.allowed(observation))
+
     params = jax.tree.map(lambda x: jnp.broadcast_to(x, (SIDE_BY_SIDE, *x.shape)), environment.nominal())
     k_start, k_draw, k_steps = jax.random.split(key, 3)
     keys = jax.random.split(k_steps, (length, SIDE_BY_SIDE + 2))

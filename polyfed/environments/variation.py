@@ -7,17 +7,16 @@ import difflib
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
-from polyfed.environments.environment import Environment, Params, quantities
+from polyfed.environments.environment import Environment, Params
 from polyfed.environments.world import World
 
 Values = tuple[tuple[str, tuple[float, ...]], ...]
-Given = Mapping[str, Sequence[float]] | Iterable[tuple[str, Sequence[float]]]
+Given = Mapping[str, float | Sequence[float]] | Iterable[tuple[str, float | Sequence[float]]]
 Worlds = dict[str, np.ndarray]  # quantity -> its value at every client, float64 [C]
 
 
@@ -149,7 +148,7 @@ class Uniform(eqx.Module):
 
     def worlds(self, environment: World, num_clients: int) -> Worlds:
         """The quantities that vary and each client's value, float64 `[C]`."""
-        known = quantities(environment.params_class)
+        known = environment.quantities()
         x = np.random.default_rng(self.seed).uniform(-self.rho, self.rho, (num_clients, len(self.groups)))
         return {
             name: known[name]["default"] * (1 + x[:, i])
@@ -177,7 +176,7 @@ class Uniform(eqx.Module):
         if self.seed < 0:
             raise ValueError(f"Uniform has seed = {self.seed}, but NumPy takes no negative seeds. Give 0 or more.")
         for name in names:
-            if quantities(environment.params_class)[name]["default"] == 0:
+            if environment.quantities()[name]["default"] == 0:
                 raise ValueError(
                     f"Uniform changes {name} in proportion to its nominal value, but that is 0, so nothing would vary. "
                     "Use Explicit or Grid."
@@ -188,16 +187,37 @@ class Uniform(eqx.Module):
 Variation = Explicit | Grid | Uniform
 
 
+def every_quantity(variation: Variation, environment: World, num_clients: int) -> Worlds:
+    """All quantities of every client, float64 `[C]`: as the variation has them, else nominal.
+
+    >>> from polyfed.environments import CartPole
+    >>> every_quantity(Explicit({"force": (5.0, 6.0)}), CartPole(), num_clients=2)["gravity"].tolist()
+    [9.8, 9.8]
+    """
+    nominal = {name: spec["default"] for name, spec in environment.quantities().items()}
+    worlds = {**nominal, **variation.worlds(environment, num_clients)}
+    return {name: np.broadcast_to(np.asarray(x, float), num_clients) for name, x in worlds.items()}
+
+
+def params_of(worlds: Worlds, environment: World, num_clients: int) -> Params:
+    """Parameters that hold all these quantities, leaves float32 `[C]`.
+
+    >>> from polyfed.environments import CartPole
+    >>> worlds = every_quantity(Explicit(), CartPole(), num_clients=2)
+    >>> params_of(worlds, CartPole(), num_clients=2).force
+    Array([10., 10.], dtype=float32)
+    """
+    leaves = {name: jnp.asarray(row, jnp.float32) for name, row in worlds.items()}
+    return environment.made(leaves, (num_clients,))
+
+
 def _stacked(variation: Variation, environment: World, num_clients: int) -> Params:
     variation.check(environment, num_clients)
-    nominal = {name: spec["default"] for name, spec in quantities(environment.params_class).items()}
-    columns: dict[str, Any] = {**nominal, **variation.worlds(environment, num_clients)}
-    leaves = {name: jnp.asarray(np.broadcast_to(x, num_clients), jnp.float32) for name, x in columns.items()}
-    return environment.params_class(**leaves)
+    return params_of(every_quantity(variation, environment, num_clients), environment, num_clients)
 
 
 def _check_names(environment: World, names: Sequence[str], num_clients: int) -> None:
-    family, known = type(environment).__name__, list(quantities(environment.params_class))
+    family, known = type(environment).__name__, list(environment.quantities())
     if isinstance(environment, World) and not isinstance(environment, Environment):
         raise ValueError(
             f"Explicit, Grid and Uniform vary physics, but {family} has none: use EqualSplit, LabelShards or "
@@ -216,7 +236,7 @@ def _check_names(environment: World, names: Sequence[str], num_clients: int) -> 
 
 def _check_ranges(environment: World, worlds: Worlds, remedy: str) -> None:
     for name, values in worlds.items():
-        spec = quantities(environment.params_class)[name]
+        spec = environment.quantities()[name]
         unit = "" if spec["unit"] == "1" else f" {spec['unit']}"
         for client, value in enumerate(values):
             if not (math.isfinite(value) and spec["low"] <= value <= spec["high"]):

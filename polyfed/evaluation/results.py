@@ -7,6 +7,20 @@ from typing import Any
 
 import numpy as np
 
+from polyfed.environments.schedule import Change
+from polyfed.evaluation.yardstick import Yardstick
+
+
+def mean_where(values: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """Mean over the last axis of what is `there`; NaN where nothing is.
+
+    >>> mean_where(np.array([[1.0, 3.0], [1.0, np.nan]]), np.array([[True, True], [True, False]]))
+    array([2., 1.])
+    """
+    count = there.sum(axis=-1)
+    total = np.where(there, values, 0.0).sum(axis=-1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
 
 @dataclasses.dataclass(frozen=True)
 class ArmResult:
@@ -30,6 +44,7 @@ class ArmResult:
         NaN where the rule that reports them rested.
       experiment: The arm's experiment as data.
       seconds: Run time without compilation; `compile_seconds` beside it.
+      members: `[N, C]` bool, who takes part in the round that follows each evaluation; none given: all.
       public_states: `[M, D]`, on which clients tell each other what they would do; none where they do not.
     """
 
@@ -47,21 +62,60 @@ class ArmResult:
     seconds: float
     compile_seconds: float
     public_states: np.ndarray | None = None
+    members: np.ndarray | None = None
+
+    @property
+    def there(self) -> np.ndarray:
+        """`[N, C]`: `members`, written out."""
+        if self.members is not None:
+            return self.members
+        return np.ones((len(self.rounds), sum(name.startswith("client-") for name in self.environments)), bool)
 
     def deployed(self) -> np.ndarray:
         """`[N, S, M]`: the return on each environment of the policy that a client there would use.
 
-        The global policy; for a personal arm the client's own, and on held-out environments the mean over clients.
+        The global policy; for a personal arm the client's own, and on held-out environments the mean over clients. NaN
+        at clients that have not joined.
         """
+        found, there = self._deployed(), self.there
+        absent = np.zeros(found.shape, bool)
+        absent[..., : there.shape[1]] = ~there[:, None]
+        return np.where(absent, np.nan, found)
+
+    def _deployed(self) -> np.ndarray:
         if not self.personal:
             return self.returns[:, :, self.policies.index("global"), :]
         own = [self.policies.index(e) if e in self.policies else None for e in self.environments]
         clients = [i for i, p in enumerate(self.policies) if p.startswith("client-")]
+        there = self.there[:, None]
         columns = [
-            self.returns[:, :, clients if row is None else [row], column].mean(axis=-1)
+            mean_where(self.returns[:, :, clients, column], there) if row is None else self.returns[:, :, row, column]
             for column, row in enumerate(own)
         ]
         return np.stack(columns, axis=-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class FilmResult:
+    """A film of a policy in a client's world.
+
+    Attributes:
+      file: Its name in `videos/` of the run folder.
+      arm: Method.
+      policy: `"global"` or `"client-2"`.
+      client: Whose world.
+      seed: Of the training run.
+      score: Return of the episode.
+      steps: Of the episode.
+    """
+
+    file: str
+    arm: str
+    policy: str
+    client: int
+    seed: int
+    score: float
+    steps: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +133,9 @@ class RunResult:
       measure: What `ArmResult.returns` holds: `"return"`, or `"accuracy"` from 0 to 1.
       label_counts: `[C, L]` integers, how many samples of each label each client trains on; only where clients live in
         a data set.
+      yardstick: What could have been reached in the evaluation episodes; only where the environment knows it.
+      films: Those in the run folder, each with its bytes, a GIF.
+      changes: What happens on the way: worlds that move, clients that join late.
     """
 
     name: str
@@ -90,3 +147,6 @@ class RunResult:
     record: dict[str, Any]
     measure: str = "return"
     label_counts: np.ndarray | None = None
+    yardstick: Yardstick | None = None
+    films: tuple[tuple[FilmResult, bytes], ...] = ()
+    changes: tuple[Change, ...] = ()

@@ -1,21 +1,27 @@
 """What clients send, and what happens to a message between a client and the server."""
 
 from polyfed.exchange.clipping import ClipNorm
-from polyfed.exchange.compression import HalfPrecision
+from polyfed.exchange.compression import HalfPrecision, Int8, TopK
 from polyfed.exchange.faults import LoseMessages
+from polyfed.exchange.hostile import Hostile, PoisonedPredictions
 from polyfed.exchange.payload import Nothing, Parameters, Predictions
-from polyfed.exchange.transform import Transform
+from polyfed.exchange.transform import Transform, WireSize
 
-TRANSFORMS = (ClipNorm(), HalfPrecision(), LoseMessages())
+TRANSFORMS = (ClipNorm(), HalfPrecision(), Int8(), TopK(), LoseMessages(), Hostile(), PoisonedPredictions())
 """One of each; the contract checks run over all."""
 
 __all__ = [
     "TRANSFORMS",
     "ClipNorm",
     "HalfPrecision",
+    "Hostile",
+    "Int8",
     "LoseMessages",
     "Nothing",
     "Parameters",
+    "PoisonedPredictions",
     "Predictions",
+    "TopK",
     "Transform",
+    "WireSize",
 ]

@@ -161,6 +161,10 @@ class Silent(Agent):
         """The learner's."""
         return self.learner.episodic
 
+    def view(self, world: World) -> World:
+        """The learner's."""
+        return self.learner.view(world)
+
     def check(self, environment: World) -> None:
         """Raise `ValueError` if the learner does."""
         self.learner.check(environment)

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, ClassVar
 
 import equinox as eqx
 from jaxtyping import PRNGKeyArray
 
 from polyfed.types import Payload, Update
+
+
+@dataclasses.dataclass(frozen=True)
+class WireSize:
+    """What a message takes on the wire.
+
+    >>> WireSize(values=1000, beside=8).total
+    4008
+    """
+
+    values: int  # numbers of the payload that are sent
+    each: int = 4  # bytes of one
+    beside: int = 0  # bytes of scales, indices and whatever else goes along
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.values * self.each + self.beside
 
 
 class Transform(eqx.Module):
@@ -19,14 +38,16 @@ class Transform(eqx.Module):
     - `bounds_norm`: no message that leaves differs from the broadcast by more than a declared norm.
     - `loses`: it can make a client absent.
     - `keeps_norm`: the transform never enlarges that difference; what follows a `bounds_norm` transform must keep it.
+    - `hostile`: it stands for clients that lie, who may agree on what they send and send anything.
 
-    The do-nothing defaults may be replaced; `upload` must act on each client alone unless `sum_only`.
+    The do-nothing defaults may be replaced; `upload` must act on each client alone unless `sum_only` or `hostile`.
     """
 
     sum_only: ClassVar[bool] = False
     loses: ClassVar[bool] = False
     bounds_norm: ClassVar[bool] = False
     keeps_norm: ClassVar[bool] = False
+    hostile: ClassVar[bool] = False
 
     def check(self) -> None:
         """Raise `ValueError` in one sentence if a field is out of range."""
@@ -53,6 +74,6 @@ class Transform(eqx.Module):
         """Undo on the merged result what the server must undo."""
         return merged, state
 
-    def wire_bytes(self, num_bytes: int) -> int:
-        """Bytes that a message of `num_bytes` takes after this transform."""
-        return num_bytes
+    def wire(self, size: WireSize) -> WireSize:
+        """What a message of that size takes after this transform."""
+        return size

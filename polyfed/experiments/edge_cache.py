@@ -1,7 +1,7 @@
 """Six base stations with other users, caches and neighbours learn what to keep: FedAvg, learning alone, pooling.
 
 The stations stand in a ring: the neighbour of each is the next, with its phase of popularity and about its capacity.
-All numbers are ours. The report's returns are delays; `EdgeCache.optimum` says what 100 per cent would be.
+All numbers are ours. Returns are delays; the report also gives per cent of the optimum.
 """
 
 from polyfed.agents import DQN, LinearDecay, SoftUpdate

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from polyfed.evaluation import statistics
-from polyfed.evaluation.results import ArmResult, RunResult
+from polyfed.evaluation.results import ArmResult, RunResult, mean_where
 from polyfed.evaluation.statistics import Estimate
 from polyfed.report import wording
 from polyfed.report.measure import Measure, measure_called
@@ -69,12 +69,14 @@ class Entry:
     @functools.cached_property
     def judged(self) -> np.ndarray:
         """`[N, S]`: by the common judge, the held-out environments; where there are none, the clients' average."""
-        return (self.on_held_out if self.held_out_columns else self.on_clients).mean(axis=-1)
+        if self.held_out_columns:
+            return self.on_held_out.mean(axis=-1)
+        return mean_where(self.on_clients, self.arm.there[:, None])
 
     @functools.cached_property
     def final(self) -> np.ndarray:
         """`[S, C]`: `on_clients` over the final window."""
-        return statistics.final_window(self.arm.rounds, self.on_clients)
+        return self._window(statistics.final_window)
 
     @functools.cached_property
     def final_held_out(self) -> np.ndarray:
@@ -84,12 +86,12 @@ class Entry:
     @functools.cached_property
     def average_curve(self) -> Estimate:
         """`[N]`: average over clients at every evaluation point."""
-        return statistics.estimate_iqm(self.on_clients)
+        return self._of_members(statistics.estimate_iqm)
 
     @functools.cached_property
     def worst_curve(self) -> Estimate:
         """`[N]`: worst client at every evaluation point."""
-        return statistics.estimate_worst_case(self.on_clients)
+        return self._of_members(statistics.estimate_worst_case)
 
     @functools.cached_property
     def held_out_curve(self) -> Estimate:
@@ -116,7 +118,24 @@ class Entry:
     @functools.cached_property
     def early_average(self) -> Estimate:
         """Average over clients, early window."""
-        return statistics.estimate_iqm(statistics.early_window(self.arm.rounds, self.on_clients))
+        early = self._window(statistics.early_window)
+        return statistics.estimate_iqm(early[:, statistics.early_window(self.arm.rounds, self.arm.there * 1.0) > 0])
+
+    def _window(self, window: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+        """`[S, C]`: `on_clients` over the points of a window at which a client is there; NaN at one that never is."""
+        there = self.arm.there[:, None]
+        share = window(self.arm.rounds, there * 1.0)
+        total = window(self.arm.rounds, np.where(there, self.on_clients, 0.0))
+        return np.where(share > 0, total / np.where(share > 0, share, 1.0), np.nan)
+
+    def _of_members(self, estimate: Callable[[np.ndarray], Estimate]) -> Estimate:
+        """`[N]`: an estimate from the scores `[N', S, C']` of those that are there, at points with the same members."""
+        patterns, which = np.unique(self.arm.there, axis=0, return_inverse=True)
+        found = [estimate(self.on_clients[which == i][..., there]) for i, there in enumerate(patterns)]
+        order = np.argsort(np.argsort(which, kind="stable"))
+        together = lambda parts: np.concatenate(parts)[order]  # noqa: E731
+        value, low, high = (together([getattr(e, name) for e in found]) for name in ("value", "low", "high"))
+        return Estimate(value, low, high, self.num_seeds)
 
     def baseline(self, name: str) -> Entry | None:
         """An arm of the same run with the same seeds, to be compared with; `None` if there is none."""

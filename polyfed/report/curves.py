@@ -46,6 +46,8 @@ def learning_curve(of: Sequence[Entry], styles: Sequence[Style], who: str, axis:
         dress(axes, title, along)
         axes.xaxis.set_major_formatter(thousands)
         axes.set_ylim(_limits(of, who))
+        if axis == "steps":
+            _mark_changes(axes, of)
         ends = [float(_final(entry, who).value) for entry, _ in pairs]
         figures.legend(figure, handles, labels, ends if crowd else None)
         finals = ", ".join(f"{label} {end:.4g}" for label, end in zip(labels, ends, strict=True))
@@ -55,6 +57,14 @@ def learning_curve(of: Sequence[Entry], styles: Sequence[Style], who: str, axis:
             f"{title} against {axis}",
             f"One line per arm: interquartile mean over seeds with 95 % intervals. Over the last quarter: {finals}.",
         )
+
+
+def _mark_changes(axes: Any, of: Sequence[Entry]) -> None:
+    """A dotted line where something changes on the way, in all arms alike."""
+    if len({entry.run.changes for entry in of}) == 1:
+        for begins in sorted({change.first - 1 for change in of[0].run.changes} - {0}):
+            where = float(np.interp(begins, of[0].arm.rounds, of[0].arm.steps))
+            axes.axvline(where, color=figures.MUTED, linestyle=":", linewidth=1)
 
 
 def name_of(who: str, entry: Entry) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from polyfed.evaluation.statistics import Estimate
@@ -71,13 +71,7 @@ def differences(
       title: What a screen reader says first.
       axis: What the numbers are.
     """
-    points, names, y = [], [], 0.0
-    for label, estimates in rows:
-        names.append((y, label))
-        for (_, style), estimate in zip(arms, estimates, strict=True):
-            y += ROW
-            points.append(_Point(y, estimate, style))
-        y += 1.6 * ROW
+    points, names, y = _placed(rows, arms)
     labels = [label for label, _ in arms]
     with figures.canvas(y + 58 + figures.legend_height(labels)) as figure:
         axes = _rows(figure, points, y)
@@ -86,12 +80,73 @@ def differences(
             _row_label(axes, place, text)
         axes.set_xlabel(axis)
         figures.legend(figure, [_key(axes, style) for _, style in arms], labels)
-        described = "; ".join(f"{row}: {_list(measure, labels, estimates)}" for row, estimates in rows)
+        described = "; ".join(f"{row}: {_list(measure.difference, labels, found)}" for row, found in rows)
         return figures.finish(figure, name, title, described + ".")
 
 
-def _list(measure: Measure, labels: Sequence[str], estimates: Sequence[Estimate]) -> str:
-    return ", ".join(f"{a} {measure.difference(e)}" for a, e in zip(labels, estimates, strict=True))
+def levels(
+    rows: Sequence[tuple[str, Sequence[Estimate], Sequence[float]]],
+    arms: Sequence[tuple[str, Style]],
+    marks: Sequence[str],
+    measure: Measure,
+    *,
+    name: str,
+    title: str,
+) -> Drawing:
+    """Points with intervals on a scale from 0 to 100: under every row's label one point per arm, behind them marks.
+
+    Args:
+      rows: Labels, their estimates, one per arm, and where each mark stands.
+      arms: Labels and styles.
+      marks: Labels of the upright lines behind the points of a row.
+      measure: What the numbers are.
+      name: File name without ending.
+      title: What a screen reader says first.
+    """
+    points, names, y = _placed([row[:2] for row in rows], arms)
+    labels = [label for label, _ in arms]
+    with figures.canvas(y + 58 + figures.legend_height([*labels, *marks])) as figure:
+        axes = _rows(figure, points, y)
+        for end in (0, 100):
+            axes.axvline(end, color=INK, linewidth=1)
+        for (place, text), (_, _, values) in zip(names, rows, strict=True):
+            _row_label(axes, place, text)
+            for turn, value in enumerate(values):
+                span = [place + 0.5 * ROW, place + (len(arms) + 0.5) * ROW]
+                axes.plot([value] * 2, span, **_mark(turn))
+        axes.set_xlabel(measure.name)
+        keys = [_key(axes, style) for _, style in arms]
+        keys += [axes.plot([], [], **_mark(turn))[0] for turn in range(len(marks))]
+        figures.legend(figure, keys, [*labels, *marks])
+        described = "; ".join(
+            f"{row}: {_list(measure.level, labels, found)}"
+            + "".join(f", {mark} {wording.number(at, 0)} %" for mark, at in zip(marks, values, strict=True))
+            for row, found, values in rows
+        )
+        return figures.finish(figure, name, title, described + ".")
+
+
+def _mark(turn: int) -> dict[str, Any]:
+    dashes = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)))
+    return {"color": MUTED, "linewidth": 1.6, "linestyle": dashes[turn % len(dashes)], "zorder": 1}
+
+
+def _placed(
+    rows: Sequence[tuple[str, Sequence[Estimate]]], arms: Sequence[tuple[str, Style]]
+) -> tuple[list[_Point], list[tuple[float, str]], float]:
+    """The points of all rows, where their labels stand, and the height of all, px."""
+    points, names, y = [], [], 0.0
+    for label, estimates in rows:
+        names.append((y, label))
+        for (_, style), estimate in zip(arms, estimates, strict=True):
+            y += ROW
+            points.append(_Point(y, estimate, style))
+        y += 1.6 * ROW
+    return points, names, y
+
+
+def _list(say: Callable[[Estimate], str], labels: Sequence[str], estimates: Sequence[Estimate]) -> str:
+    return ", ".join(f"{label} {say(found)}" for label, found in zip(labels, estimates, strict=True))
 
 
 def average_and_worst(of: Sequence[Entry], styles: Sequence[Style]) -> Drawing:

@@ -23,6 +23,8 @@ def _verdict(story: Story, run: list[Entry]) -> str:
     found, num_seeds = verdict(run), run[0].num_seeds
     whole = re.sub(r"(\d+) (seeds|clients)", "\\1\N{NO-BREAK SPACE}\\2", escape(found.headline))
     parts = [heading(story, run), f'<p class="headline">{whole}</p>']
+    if found.standing:
+        parts.append(lead(unbroken(found.standing)))
     if found.findings:
         how = f"with 95 % intervals, paired over {num_seeds} seeds" if num_seeds > 1 else "of one seed"
         parts.append(lead(f"Differences in final {run[0].measure.name}{run[0].measure.differences} {how}."))

@@ -18,7 +18,8 @@ from polyfed.report.measure import RETURN
 from polyfed.report.sections import SECTIONS
 from polyfed.report.tables import escape
 
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # the browser itself refuses scripts and every request
+# The browser itself refuses scripts and every request.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _FINISHED = {"", "done", "finished", "complete", "completed", "ok"}
 
 

@@ -8,11 +8,14 @@ import numpy as np
 
 from polyfed.report import forest, heatmap, tables
 from polyfed.report.blocks import Section, Story, beside, gallery, heading, lead
+from polyfed.report.changes import changes_section
+from polyfed.report.films import films_section
 from polyfed.report.fusion import fusion_section
 from polyfed.report.improvement import improvement_section
 from polyfed.report.learning import curves_section
 from polyfed.report.measure import RETURN
 from polyfed.report.opening import verdict_section
+from polyfed.report.optimum import optimum_section
 from polyfed.report.robustness import robustness_section
 from polyfed.report.split import split_section
 from polyfed.report.states import public_states_section
@@ -168,8 +171,10 @@ def again_section(story: Story) -> Section | None:
 SECTIONS: tuple[Callable[[Story], Section | None], ...] = (
     verdict_section,
     summary_section,
+    optimum_section,
     target_section,
     curves_section,
+    changes_section,
     welfare_section,
     improvement_section,
     robustness_section,
@@ -177,6 +182,7 @@ SECTIONS: tuple[Callable[[Story], Section | None], ...] = (
     matrix_section,
     worst_section,
     gains_section,
+    films_section,
     fusion_section,
     public_states_section,
     communication_section,

@@ -16,7 +16,7 @@ def summary(runs: Sequence[RunResult]) -> str:
     for run in runs:
         of = entries([run])
         found = verdict(of)
-        lines = [_table(of), "", found.headline]
+        lines = [_table(of), "", found.headline, *([found.standing] if found.standing else [])]
         for pair, clauses in found.findings:
             lines += [f"  {pair}", *(f"    {said}" for _, said in clauses)]
         parts.append("\n".join([*lines, *found.cautions]))

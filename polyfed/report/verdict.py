@@ -13,6 +13,7 @@ from polyfed.evaluation.statistics import FEW_SEEDS, Estimate
 from polyfed.report import wording
 from polyfed.report.arms import LOCAL_ONLY, POOLED, Entry, environment_label, methods
 from polyfed.report.measure import ACCURACY
+from polyfed.report.optimum_scores import in_words, standing
 
 _POOLED = (" (one agent that may use everyone’s world)", " (one model trained on everyone’s data)")  # accuracy: last
 HELPED, HURT, UNDECIDED, UNKNOWN = "helped", "hurt", "undecided", "unknown"
@@ -30,11 +31,13 @@ class Verdict:
       headline: One sentence.
       findings: Comparisons, each with its clauses, each of which is an outcome and what is said.
       cautions: Sentences.
+      standing: Where all stand between doing nothing and the optimum, a sentence; empty where no optimum is known.
     """
 
     headline: str
     findings: tuple[Finding, ...]
     cautions: tuple[str, ...]
+    standing: str = ""
 
 
 def outcome(gain: Estimate) -> str:
@@ -126,8 +129,9 @@ def verdict(of: Sequence[Entry]) -> Verdict:
       of: The arms of one run. The headline is about the first that is no baseline.
     """
     federated = methods(of)
+    placed = "" if (found_standing := standing(of)) is None else in_words(found_standing)
     if not federated:
-        return Verdict("This run has baselines only: there is no federation to judge.", (), ())
+        return Verdict("This run has baselines only: there is no federation to judge.", (), (), placed)
     first = federated[0]
     alone = first.baseline(LOCAL_ONLY)
     findings: list[Finding] = []
@@ -146,7 +150,7 @@ def verdict(of: Sequence[Entry]) -> Verdict:
         findings += [_head_to_head(first, other) for other in rivals]
     else:
         findings += _summed_up(first, federated[1:], rivals)
-    return Verdict(wording.clean(head), tuple(findings), tuple(_cautions(first, alone is not None)))
+    return Verdict(wording.clean(head), tuple(findings), tuple(_cautions(first, alone is not None)), placed)
 
 
 def _each(found: Estimate) -> list[Estimate]:

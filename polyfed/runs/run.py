@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from polyfed.errors import ResumeMismatchError
+from polyfed.evaluation.yardstick import Say
 from polyfed.experiment import Experiment
 from polyfed.recipes import arms
 from polyfed.record import digest, from_data, to_data
@@ -19,6 +20,7 @@ from polyfed.runs import store
 from polyfed.runs.checkpoint import write_arrays, write_checkpoint
 from polyfed.runs.files import writing
 from polyfed.runs.kept_states import write_states
+from polyfed.runs.kept_yardstick import write_yardstick
 from polyfed.runs.versions import differences
 from polyfed.simulation.simulate import Simulation
 
@@ -67,7 +69,9 @@ def check(experiment: Experiment, seeds: tuple[int, ...]) -> None:
     from_data(to_data(experiment))
 
 
-def go_on(folder: Path, watch: Watch, checkpoint_seconds: float = 10.0, force: bool = False) -> None:
+def go_on(
+    folder: Path, watch: Watch, checkpoint_seconds: float = 10.0, force: bool = False, say: Say | None = None
+) -> None:
     """Run what a run folder still lacks.
 
     The result is bit for bit that of a run that was never interrupted, given the same machine and versions; where
@@ -78,6 +82,7 @@ def go_on(folder: Path, watch: Watch, checkpoint_seconds: float = 10.0, force: b
       watch: Called after every block.
       checkpoint_seconds: At least this long between checkpoints of an arm; its end is always one.
       force: Go on with other versions, or on another machine.
+      say: Told in a sentence of what takes long before the first block.
     """
     record = store.read_record(folder)
     if (changed := differences(record)) and not force:
@@ -92,6 +97,7 @@ def go_on(folder: Path, watch: Watch, checkpoint_seconds: float = 10.0, force: b
             "one run: put the files back, or go on all the same with --force."
         )
     with store.locked(folder):
+        write_yardstick(folder, experiment, seeds, say)
         methods = arms(experiment)
         for method, arm in methods.items():
             path = folder / "arms" / method

@@ -2,12 +2,14 @@
 
 runs/<experiment>/<time>-<hash>/
   run.json                        the experiment as data, seeds, command, versions, machine
+  optimum.json                    optimum and known rules of the evaluation episodes, where the environment knows them
   arms/<method>/metrics.jsonl     one line per round and seed: figures of every client and of the server
   arms/<method>/evaluation.jsonl  one line per evaluation: returns of every policy on every environment
   arms/<method>/public_states.safetensors  on which clients predict, where they do
   arms/<method>/checkpoints/      the newest two rounds that can be resumed
   arms/<method>/weights/          safetensors per seed: global.safetensors, client-0.safetensors, ...
   arms/<method>/done.json         seconds, and checksums of the weights; there once the arm is complete
+  videos/                         films of policies, as `polyfed play --clients` makes them
   report.html, figures/           made from the above
 """
 
@@ -27,13 +29,17 @@ import numpy as np
 from polyfed.errors import BusyError, DamagedError
 from polyfed.evaluation.results import ArmResult, RunResult
 from polyfed.experiment import Experiment
+from polyfed.membership import judged
 from polyfed.recipes import BASELINES, arms
 from polyfed.record import digest, from_data, to_data
 from polyfed.runs.checkpoint import Checkpoint, checkpoints, read_manifest
 from polyfed.runs.files import append_lines, sha256, sync_folder, write_json, writing
+from polyfed.runs.kept_films import read_films
 from polyfed.runs.kept_states import read_states
+from polyfed.runs.kept_yardstick import read_yardstick
 from polyfed.runs.versions import machine, versions
-from polyfed.simulation.simulate import Simulation, label_counts, world_values
+from polyfed.simulation.simulate import Simulation, label_counts
+from polyfed.simulation.worlds import world_values
 
 LOGS = ("metrics.jsonl", "evaluation.jsonl")
 
@@ -255,6 +261,9 @@ def load_run(folder: Path) -> RunResult:
         record,
         measure=type(experiment.environment).measure,
         label_counts=label_counts(experiment),
+        yardstick=read_yardstick(folder),
+        films=read_films(folder),
+        changes=experiment.changes,
     )
 
 
@@ -286,6 +295,7 @@ def _load_arm(path: Path, arm: Experiment, seeds: tuple[int, ...]) -> ArmResult:
         seconds=float(done.get("seconds", 0.0)),
         compile_seconds=float(done.get("compile_seconds", 0.0)),
         public_states=read_states(path),
+        members=judged(arm.first_rounds, rounds) if arm.joins else None,
     )
 
 

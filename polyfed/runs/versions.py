@@ -65,7 +65,12 @@ def differences(recorded: dict[str, Any]) -> list[str]:
     return changed
 
 
-EXTRAS = {"report": ("matplotlib",), "play": ("pygame", "PIL"), "tensorboard": ("tensorboard",)}
+EXTRAS = {
+    "report": ("matplotlib",),
+    "play": ("pygame", "PIL"),
+    "tensorboard": ("tensorboard",),
+    "export": ("onnx", "onnxruntime"),
+}
 
 
 def survey(out: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from polyfed.errors import PolyfedError
 from polyfed.leaves import leaf_names
-from polyfed.simulation.engine import home, server_key
+from polyfed.simulation.engine import home, server_key, welcomed
 from polyfed.simulation.round import Client, client_round, server_round
 from polyfed.simulation.simulate import Simulation
 from polyfed.types import Update
@@ -57,12 +57,19 @@ def debug_rounds(simulation: Simulation, num_rounds: int) -> Iterator[str]:
     clients = [_nth(federation.clients[group], i) for group, i in members]
     server = _nth(federation.server, 0)
     for round_, exchange in itertools.product(range(1, num_rounds + 1), range(plan.exchanges)):
+        there = np.ones(len(members), bool) if homes.joins is None else np.asarray(homes.joins) <= round_
         payloads, when = [], f"round {round_}" + (f", exchange {exchange}" if exchange else "")
         for c, (group, i) in enumerate(members):
             where = f"{when}, client-{c}"
             with jax.disable_jit():
                 own, params, key = home(homes, plan, group, jnp.int32(i), jnp.int32(round_))
+                if not there[c]:
+                    payloads.append(own.agent.share(clients[c].agent))  # with weight 0
+                    continue
                 broadcast = _nth(server.broadcast, c) if parts.rule.personal else server.broadcast
+                if homes.joins is not None:
+                    comes = jnp.bool_(round_ > 1 and not exchange and int(homes.joins[c]) == round_)
+                    clients[c] = welcomed(own, clients[c], broadcast, comes)
                 clients[c], payload, metrics = client_round(
                     own,
                     clients[c],
@@ -75,7 +82,7 @@ def debug_rounds(simulation: Simulation, num_rounds: int) -> Iterator[str]:
                 )
             payloads.append(payload)
             yield f"{where}: " + ", ".join(f"{name} {float(value):.4g}" for name, value in metrics.items())
-        update = Update(jax.tree.map(lambda *x: jnp.stack(x), *payloads), homes.weights)
+        update = Update(jax.tree.map(lambda *x: jnp.stack(x), *payloads), homes.weights * there)
         where = f"{when}, server"
         with jax.disable_jit():
             key = server_key(homes.keys[0], jnp.int32(round_))

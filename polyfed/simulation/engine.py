@@ -18,8 +18,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from polyfed.environments.course import Course
 from polyfed.environments.world import Params
 from polyfed.simulation.plan import AXIS, Plan, Share
 from polyfed.simulation.round import (
@@ -48,30 +49,56 @@ class Homes(eqx.Module):
     of the group."""
 
     parts: tuple[ClientParts, ...]  # one per group
-    params: Params  # leaves [S, C, E, ...], or [1, C, E, ...] where all seeds have the same worlds
+    worlds: Course  # leaves [S, C, E, ...], or [1, C, E, ...] where all seeds have the same worlds
     weights: Float[Array, " C"]  # what each client counts in a merge
     keys: PRNGKeyArray  # [S]
+    joins: Int[Array, " C"] | None = None  # the first round in which each client takes part; None: all from the first
+
+    @property
+    def params(self) -> Params:
+        """The worlds before the first round."""
+        return self.worlds.params
 
 
 def _take(tree: Any, *index: Array) -> Any:
     return jax.tree.map(lambda x: x[index], tree)
 
 
-def _each(plan: Plan, share: Share, function: Callable[[Array, Any], tuple[Any, Any]], items: Any) -> tuple[Any, Any]:
-    """`function(place, item) -> (item, output)` for this device's clients of a group; items leaves `[n, ...]`."""
+def _only_if(
+    runs: Array | None, function: Callable[[Array, Any], tuple[Any, Any]], place: Array, item: Any
+) -> tuple[Any, Any]:
+    """`function(place, item)`, or the item as it is and an output of zeros; None: always the function."""
+    if runs is None:
+        return function(place, item)
+    empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, place, item)[1])
+    run = lambda item: function(place, item)  # noqa: E731
+    return jax.lax.cond(runs, run, lambda item: (item, empty), item)
+
+
+def _each(
+    plan: Plan,
+    share: Share,
+    function: Callable[[Array, Any], tuple[Any, Any]],
+    items: Any,
+    there: Bool[Array, " clients"] | None = None,
+) -> tuple[Any, Any]:
+    """`function(place, item) -> (item, output)` for this device's clients of a group; items leaves `[n, ...]`.
+
+    A client that is not `there` keeps its item and gives zeros; None: all are.
+    """
+    runs_at = lambda place: None if there is None else there[share.seed_and_client(place)[1]]  # noqa: E731
     first = (jax.lax.axis_index(AXIS) - share.turn) % share.num_devices * share.per_device
     if plan.side_by_side:
-        return jax.vmap(function)(first + jnp.arange(share.per_device, dtype=jnp.int32), items)
+        each = lambda place, item: _only_if(runs_at(place), function, place, item)  # noqa: E731
+        return jax.vmap(each)(first + jnp.arange(share.per_device, dtype=jnp.int32), items)
     spare = len(plan.groups) > 1 and share.total < share.num_devices * share.per_device
 
     def one(items: Any, i: Array) -> tuple[Any, Any]:
-        item = _take(items, i)
-        if not spare:
-            item, output = function(first + i, item)
-        else:  # nobody waits for a device that would only fill up
-            empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(function, first, item)[1])
-            run = lambda item: function(first + i, item)  # noqa: E731
-            item, output = jax.lax.cond(first + i < share.total, run, lambda item: (item, empty), item)
+        item, place = _take(items, i), first + i
+        runs = runs_at(place)
+        if spare:  # nobody waits for a device that would only fill up
+            runs = place < share.total if runs is None else runs & (place < share.total)
+        item, output = _only_if(runs, function, place, item)
         return jax.tree.map(lambda xs, x: xs.at[i].set(x), items, item), output
 
     return jax.lax.scan(one, items, jnp.arange(share.per_device, dtype=jnp.int32))
@@ -125,10 +152,10 @@ def home(homes: Homes, plan: Plan, group: int, place: Array, round_: Array) -> t
     parts, client = homes.parts[group], plan.shares[group].first + nth
     parts = dataclasses.replace(parts, agent=_take(parts.agent, nth))
     key = jax.random.fold_in(jax.random.fold_in(homes.keys[seed], round_), client)
-    return parts, _take(_of_seed(homes.params, seed), client), key
+    return parts, _take(_of_seed(homes.worlds, seed), client).at(round_), key
 
 
-def _of_seed(worlds: Params, seed: Array) -> Params:
+def _of_seed(worlds: Any, seed: Array) -> Any:
     """The worlds of a seed, leaves `[S, ...]` or, where all seeds have the same, `[1, ...]`."""
     return jax.tree.map(lambda x: x[0] if x.shape[0] == 1 else x[seed], worlds)
 
@@ -186,12 +213,23 @@ def init_server(parts: ServerParts, payload: Any, plan: Plan) -> Server:
     return jax.vmap(one, axis_size=plan.num_seeds)(payload)
 
 
+def welcomed(parts: ClientParts, client: Client, broadcast: Any, joins: Array) -> Client:
+    """A client to whom what is sent comes for the first time, where it `joins` late: it starts from that alone."""
+    newcomer = parts.agent.newcomer()
+    if newcomer is parts.agent:  # nothing that it began with would survive its first broadcast
+        return client
+    begin = lambda state, broadcast: newcomer.absorb(state, broadcast)  # noqa: E731  a method of tracers has no hash
+    agent = jax.lax.cond(joins, begin, lambda state, _: state, client.agent, broadcast)
+    return Client(agent, client.stay)
+
+
 def clients_half(
     homes: Homes, personal: bool, plan: Plan, federation: Federation, exchange: Array
-) -> tuple[tuple[Client, ...], Any, Metrics]:
+) -> tuple[tuple[Client, ...], Update, Metrics]:
     """The clients' half of an exchange on one device: its own clients, what all share `[S, C, ...]`, their metrics.
 
-    Clients learn at home before the first exchange of a round, number 0; later their metrics are 0.
+    Clients learn at home before the first exchange of a round, number 0; later their metrics are 0. Clients that have
+    not joined yet stay as they are, with weight 0.
     """
     now, first = federation.round + 1, exchange == 0
 
@@ -200,6 +238,8 @@ def clients_half(
         share = plan.shares[group]
         seed, nth = share.seed_and_client(place)
         broadcast = _take(federation.server.broadcast, *((seed, share.first + nth) if personal else (seed,)))
+        if homes.joins is not None:
+            client = welcomed(own, client, broadcast, first & (now > 1) & (now == homes.joins[share.first + nth]))
         client, payload, metrics = client_round(
             own,
             client,
@@ -209,16 +249,23 @@ def clients_half(
             newborn=None if plan.common_start else first & (now == 1),
             learns=None if plan.exchanges == 1 else first,
         )
-        return client, (payload, metrics)
+        return client, (payload, metrics, own.environment.attendance(params, metrics))
 
-    clients, payloads, metrics = [], [], []
+    clients, payloads, metrics, came = [], [], [], []
     for group, (share, members) in enumerate(zip(plan.shares, federation.clients, strict=True)):
-        members, shared = _each(plan, share, functools.partial(one_client, group), members)
-        payload, figures = _gather(share, shared)
+        joined = None if homes.joins is None else homes.joins[share.first : share.first + share.num_clients] <= now
+        members, shared = _each(plan, share, functools.partial(one_client, group), members, joined)
+        payload, figures, attended = _gather(share, shared)
         clients.append(members)
         payloads.append(payload)
         metrics.append(figures)
-    return tuple(clients), _together(payloads), _metrics_together(metrics)
+        came.append(attended)
+    weights = jnp.broadcast_to(homes.weights[plan.members], (plan.num_seeds, len(plan.members)))
+    if came[0] is not None:  # worlds may fail
+        weights = weights * _together(came)
+    if homes.joins is not None:
+        weights = weights * (homes.joins[plan.members] <= now)
+    return tuple(clients), Update(_together(payloads), weights), _metrics_together(metrics)
 
 
 def servers_half(
@@ -244,9 +291,8 @@ def _round(homes: Homes, parts: ServerParts, plan: Plan, federation: Federation)
     """
 
     def exchange(federation: Federation, nth: Array) -> tuple[Federation, tuple[Metrics, Metrics]]:
-        clients, payload, metrics = clients_half(homes, parts.rule.personal, plan, federation, nth)
-        weights = jnp.broadcast_to(homes.weights, (plan.num_seeds, plan.num_clients))
-        server, figures = servers_half(homes, parts, plan, federation, Update(payload, weights), nth)
+        clients, update, metrics = clients_half(homes, parts.rule.personal, plan, federation, nth)
+        server, figures = servers_half(homes, parts, plan, federation, update, nth)
         return Federation(clients, server, federation.round), (metrics, figures)
 
     if plan.exchanges == 1:
@@ -262,7 +308,7 @@ def _round(homes: Homes, parts: ServerParts, plan: Plan, federation: Federation)
 @functools.partial(jax.jit, static_argnames=("plan", "personal"))
 def run_clients(
     federation: Federation, homes: Homes, plan: Plan, personal: bool, exchange: Array
-) -> tuple[tuple[Client, ...], Any, Metrics]:
+) -> tuple[tuple[Client, ...], Update, Metrics]:
     """The clients' half of one exchange by itself, see `clients_half`; leaves `[S, clients in groups, ...]`."""
     half = lambda federation, homes, exchange: clients_half(homes, personal, plan, federation, exchange)  # noqa: E731
     run = _on_devices(plan, half, (FEDERATION, EVERYWHERE, EVERYWHERE), (SPREAD, EVERYWHERE, EVERYWHERE))

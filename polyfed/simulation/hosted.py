@@ -74,21 +74,23 @@ class Guests:
             raise ValueError(f"The federation cannot begin: {' '.join(self.complaints)} Mend that agent.")
         return jax.tree.map(lambda *x: jnp.stack(x), *messages)
 
-    def exchange(self, broadcast: Any, *, newborn: bool, learn: bool) -> tuple[Any, np.ndarray, dict[str, np.ndarray]]:
-        """The guests' half of an exchange.
+    def exchange(self, broadcast: Any, round_: int, nth: int) -> tuple[Any, np.ndarray, dict[str, np.ndarray]]:
+        """The guests' half of an exchange; those that have not joined yet are left alone.
 
         Args:
-          broadcast: Leaves `[S, ...]`, in NumPy.
-          newborn: Nothing has been broadcast yet.
-          learn: They learn at home before they answer.
+          broadcast: Leaves `[S, ...]`, in NumPy; nothing has been sent before the first exchange of round 1.
+          round_: The round, from 1.
+          nth: Which of its exchanges, from 0; guests learn at home before the first.
 
         Returns:
           `(payload [S, guests, ...], came [S, guests], metrics [S, guests])`.
         """
+        newborn, learn = round_ == 1 and nth == 0, nth == 0
         shape = len(self.seeds), len(self.clients)
         came, found = np.zeros(shape, bool), dict[str, np.ndarray]()
         rows = jax.tree.map(lambda x: np.zeros((*shape, *x.shape[1:]), x.dtype), broadcast)
-        for guest in self.guests:
+        there = self.experiment.there(np.array([round_]))[0]
+        for guest in (guest for guest in self.guests if there[guest.client]):
             place = guest.seed, self.clients.index(guest.client)
             message, metrics = self._round(guest, jax.tree.map(lambda x, s=guest.seed: x[s], broadcast), newborn, learn)
             for name, value in metrics.items():

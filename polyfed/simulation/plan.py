@@ -75,6 +75,11 @@ class Plan:
         )
 
     @property
+    def members(self) -> np.ndarray:
+        """The clients that are in groups, group after group."""
+        return np.concatenate([first + np.arange(num) for first, num, _ in self.groups])
+
+    @property
     def mesh(self) -> Mesh:
         """The devices in a row."""
         return Mesh(list(self.devices), (AXIS,))

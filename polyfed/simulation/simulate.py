@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import time
 from typing import Any
 
@@ -16,11 +15,13 @@ from jax.sharding import NamedSharding
 from polyfed.agents import Group
 from polyfed.agents.foreign import Foreign
 from polyfed.environments import Split, World
-from polyfed.environments.environment import quantities
+from polyfed.environments.course import Course
+from polyfed.environments.schedule import moved
 from polyfed.errors import PolyfedError
-from polyfed.exchange import Predictions
+from polyfed.exchange import Predictions, WireSize
 from polyfed.experiment import Experiment
 from polyfed.leaves import stacked
+from polyfed.membership import judged
 from polyfed.simulation.compile_clock import compile_seconds
 from polyfed.simulation.engine import (
     EVERYWHERE,
@@ -38,6 +39,7 @@ from polyfed.simulation.engine import (
 from polyfed.simulation.hosted import Guests
 from polyfed.simulation.plan import Plan, Share, plan
 from polyfed.simulation.round import Client, ClientParts, Server, ServerParts
+from polyfed.simulation.worlds import course, evaluation_worlds, seeds_of_fleets, stood_in
 from polyfed.types import Update
 
 
@@ -65,15 +67,17 @@ class Simulation:
         self.parts: ServerParts = stacked(
             ServerParts(experiment.transforms, experiment.rule, experiment.server_optimizer), None
         )
-        fleets = [fleet(experiment, seed) for seed in (seeds if draws_each_seed(experiment) else seeds[:1])]
+        self._courses = [course(experiment, seed) for seed in seeds_of_fleets(experiment, seeds)]
+        first = self._courses[0].params
         compiled = [(first, g) for first, g in experiment.placed_groups() if not isinstance(g.agent, Foreign)]
         for _, group in compiled:
-            group.agent.caution(fleets[0])
+            group.agent.caution(first)
         agents = experiment.num_agents
-        each = lambda x: jnp.repeat(x, experiment.num_envs, axis=0).reshape(agents, -1, *x.shape[1:])  # noqa: E731
-        stack = lambda *x: jnp.stack(x)  # noqa: E731
-        self._params = jax.tree.map(stack, *(jax.tree.map(each, params) for params in fleets))
-        self._weights = jnp.ones(1) if experiment.pooled else experiment.environment.weights(fleets[0])
+        shape = agents, experiment.num_clients * experiment.num_envs // agents
+        each = lambda x: jnp.repeat(x, experiment.num_envs, axis=0).reshape(*shape, *x.shape[1:])  # noqa: E731
+        lived = [stood_in(c, experiment.first_rounds) for c in self._courses] if experiment.pooled else self._courses
+        self._params: Course = _stacked([jax.tree.map(each, c) for c in lived])
+        self._weights = jnp.ones(1) if experiment.pooled else experiment.environment.weights(first)
         self.plan: Plan = plan(
             len(seeds),
             agents,
@@ -85,10 +89,11 @@ class Simulation:
         )
         strangers = len(compiled) < len(experiment.groups)
         states = functools.partial(public_states, experiment)
-        self.guests = Guests(experiment, seeds, self._params, states) if strangers else None
+        self.guests = Guests(experiment, seeds, self._params.params, states) if strangers else None
         self._compiled = [group for _, group in compiled]
-        judged = jax.tree.map(stack, *(self._evaluation_worlds(params) for params in fleets))
-        self._worlds = judged, jax.random.key(experiment.evaluation.seed)
+        self._judged: dict[int, Any] = {}  # worlds by round, the last only
+        self._round = 0  # the last that was run
+        self._told = set[str]()
         self.seconds = 0.0
         self.compile_seconds = 0.0
 
@@ -100,10 +105,12 @@ class Simulation:
         def parts(group: Group) -> ClientParts:
             states = jax.tree.map(lambda x: jnp.broadcast_to(x, (group.num_clients, *x.shape)), public)
             payload, agent = (stacked(part, group.num_clients) for part in (experiment.payload, group.agent))
-            return ClientParts(experiment.environment, payload.of(agent, states))
+            agent = payload.of(agent, states)
+            return ClientParts(agent.view(experiment.environment), agent)
 
         keys = jnp.stack([jax.random.key(seed) for seed in self.seeds])
-        return Homes(tuple(parts(group) for group in self._compiled), self._params, self._weights, keys)
+        joins = jnp.asarray(experiment.first_rounds, jnp.int32) if self._late else None
+        return Homes(tuple(parts(group) for group in self._compiled), self._params, self._weights, keys, joins)
 
     def init(self) -> Federation:
         """The federation before its first round."""
@@ -159,6 +166,7 @@ class Simulation:
           `(federation, metrics)`: per client `[R, S, C]`, of the server `[R, S]`; among them `steps`, environment
           steps per client, and `bytes_up` and `bytes_down`, all three exact integers.
         """
+        rounds = int(federation.round) + 1 + np.arange(num_rounds)
         began, compiled = time.perf_counter(), compile_seconds()
         if self.guests is None:
             federation, metrics = run_rounds(federation, self.homes, self.parts, self.plan, num_rounds)
@@ -172,30 +180,59 @@ class Simulation:
             (num_rounds, len(self.seeds), self.experiment.num_clients),
         )
         sent = {"bytes_up": np.full(shape, traffic.up), "bytes_down": np.full(shape, traffic.down)}
-        return federation, arrays | {"steps": self._steps(arrays.get("steps"), shape)} | sent
+        arrays = arrays | {"steps": self._steps(arrays.get("steps"), shape)} | sent
+        self._round = int(rounds[-1])
+        return federation, self._in_time(arrays, rounds)
+
+    def _in_time(self, arrays: dict[str, np.ndarray], rounds: np.ndarray) -> dict[str, np.ndarray]:
+        """Figures of the members of each round, and beside them who was one, and whose worlds moved."""
+        experiment, shape = self.experiment, arrays["steps"].shape
+        if self._late:
+            there = experiment.there(rounds)
+            arrays = _of_members(arrays, there) | {"joined": np.broadcast_to(there[:, None], shape).astype(int)}
+        if experiment.schedule.stations:
+            moves = np.stack([moved(experiment.schedule, experiment.num_clients, round_) for round_ in rounds])
+            arrays = arrays | {"moved": np.broadcast_to(moves[:, None], shape).astype(int)}
+        return arrays
+
+    def worlds_after(self, round_: int) -> tuple[Any, Any]:
+        """The worlds in which policies are judged after a round, `(params [S or 1, M], key)`: as they are in it."""
+        round_ = min(round_, max(self._params.rounds, default=0))
+        if round_ not in self._judged:
+            experiment = self.experiment
+            worlds = [evaluation_worlds(experiment, course.at(round_)) for course in self._courses]
+            self._judged = {round_: _stacked(worlds)}
+        return self._judged[round_], jax.random.key(self.experiment.evaluation.seed)
 
     def evaluate(self, federation: Federation) -> np.ndarray:
-        """Mean returns `[S, P, M]` of every policy in `policy_names` on every environment in `environment_names`."""
+        """Mean returns `[S, P, M]` of every policy in `policy_names` on every environment in `environment_names`.
+
+        Clients' worlds are those of the last round, also where a client has not joined. The policy of one that does not
+        take part in the next round either is NaN.
+        """
         began, compiled = time.perf_counter(), compile_seconds()
         episodes, parts = self.experiment.evaluation.episodes, []
+        worlds = self.worlds_after(int(federation.round))
         if not self.personal:
-            args = (federation.server.broadcast, self.homes, self.plan, self._worlds, episodes)
+            args = (federation.server.broadcast, self.homes, self.plan, worlds, episodes)
             parts.append(np.asarray(evaluate_global(*args))[:, None])
         if self._own:
-            parts.append(self._evaluate_own(federation, episodes))
+            own = self._evaluate_own(federation, worlds)
+            there = judged(self.experiment.first_rounds, np.array([int(federation.round)]))[0]
+            parts.append(np.where(there[:, None], own, np.nan))
         self._account(began, compiled)
         return np.concatenate(parts, axis=1)
 
-    def _evaluate_own(self, federation: Federation, episodes: int) -> np.ndarray:
+    def _evaluate_own(self, federation: Federation, worlds: tuple[Any, Any]) -> np.ndarray:
         """`[S, C, M]`."""
-        inside = None
+        inside, episodes = None, self.experiment.evaluation.episodes
         if self._compiled:
-            args = federation.clients, self.homes, self.plan, self._worlds, episodes
+            args = federation.clients, self.homes, self.plan, worlds, episodes
             inside = np.asarray(evaluate_own(*args))
         if self.guests is None:
             assert inside is not None
             return inside
-        own = self.guests.evaluate(self._worlds, episodes)
+        own = self.guests.evaluate(worlds, episodes)
         scores = np.zeros((len(self.seeds), self.plan.num_clients, own.shape[2]))
         scores[:, self.guests.clients] = own
         if inside is not None:
@@ -210,16 +247,22 @@ class Simulation:
         return {f"client-{guest.client}": arrays for guest, arrays in pairs if guest.seed == nth_seed and arrays}
 
     def told(self) -> str:
-        """Which agents made elsewhere failed since the last call, and why; empty where none did."""
-        return "" if self.guests is None else self.guests.told()
+        """Which worlds and agents made elsewhere failed since the last call, and why; empty where none did."""
+        lived = self._params.params
+        if self._params.moves:
+            rounds = jax.vmap(self._params.at)(jnp.arange(self._round + 1))
+            lived = jax.tree.map(lambda x: jnp.concatenate([*x], axis=2), rounds)
+        failed = [text for text in self.experiment.environment.told(lived) if text not in self._told]
+        self._told.update(failed)
+        return " ".join([*failed, *([] if self.guests is None else [self.guests.told()])])
 
     def _advance_with(self, guests: Guests, federation: Federation, num_rounds: int) -> tuple[Federation, Any]:
         """As `run_rounds`, guests taking part on the host."""
         rounds = []
         for _ in range(num_rounds):
-            newborn, found = int(federation.round) == 0, []
+            found = []
             for nth in range(self.plan.exchanges):
-                federation, metrics = self._exchange_with(guests, federation, nth, newborn=newborn and nth == 0)
+                federation, metrics = self._exchange_with(guests, federation, nth)
                 found.append(metrics)
             mean = {name: np.mean([f[name] for f in found], axis=0) for name in found[0] if name in self._server_side}
             rounds.append({**found[0], **mean})
@@ -229,15 +272,15 @@ class Simulation:
         return federation, {name: np.stack([metrics.get(name, blank) for metrics in rounds]) for name in names}
 
     def _exchange_with(
-        self, guests: Guests, federation: Federation, nth: int, *, newborn: bool
+        self, guests: Guests, federation: Federation, nth: int
     ) -> tuple[Federation, dict[str, np.ndarray]]:
         """One exchange: compiled groups begin on the devices, guests follow on the host, then the server."""
         homes, plan, exchange = self.homes, self.plan, jnp.int32(nth)
-        clients, payload, metrics = federation.clients, None, {}
+        clients, update, metrics = federation.clients, None, {}
         if self._compiled:
-            clients, payload, metrics = run_clients(federation, homes, plan, self.parts.rule.personal, exchange)
+            clients, update, metrics = run_clients(federation, homes, plan, self.parts.rule.personal, exchange)
         broadcast = jax.device_get(federation.server.broadcast)
-        own, came, told = guests.exchange(broadcast, newborn=newborn, learn=nth == 0)
+        own, came, told = guests.exchange(broadcast, int(federation.round) + 1, nth)
         inside = np.setdiff1d(np.arange(plan.num_clients), guests.clients)
 
         def joined(compiled: Any, hosted: Any) -> np.ndarray:
@@ -249,11 +292,12 @@ class Simulation:
                 whole[:, inside] = np.asarray(compiled)
             return whole
 
-        weights = np.broadcast_to(np.asarray(homes.weights), (len(self.seeds), plan.num_clients)).copy()
-        weights[:, guests.clients] *= came
+        weights = np.asarray(homes.weights)[guests.clients] * came
+        if update is None:
+            weights, everything = joined(None, weights), jax.tree.map(functools.partial(joined, None), own)
+        else:
+            weights, everything = joined(update.weight, weights), jax.tree.map(joined, update.payload, own)
         self._check_heard(guests, weights)
-        alone = functools.partial(joined, None)
-        everything = jax.tree.map(joined, payload, own) if self._compiled else jax.tree.map(alone, own)
         update = Update(everything, jnp.asarray(weights, jnp.float32))
         server, figures = run_server(federation, homes, self.parts, plan, update, exchange)
         self._server_side = frozenset(figures)
@@ -288,12 +332,10 @@ class Simulation:
         self.compile_seconds += compiling
         self.seconds += time.perf_counter() - began - compiling
 
-    def _evaluation_worlds(self, trained: Any) -> Any:
-        evaluation, environment = self.experiment.evaluation, self.experiment.environment
-        judged = environment.judged(trained)
-        if not evaluation.num_held_out:
-            return judged
-        return environment.join(judged, evaluation.held_out.params(environment, evaluation.num_held_out))
+    @property
+    def _late(self) -> bool:
+        """Whether clients join late; an agent for all is there from the first round."""
+        return bool(self.experiment.joins) and not self.experiment.pooled
 
     @property
     def personal(self) -> bool:
@@ -332,9 +374,10 @@ class Simulation:
             return Traffic(up=experiment.environment.step_bytes * steps, down=model)
         if not experiment.rule.exchanges:
             return Traffic(0, 0)
-        up = model
+        size = WireSize(sum(int(np.prod(x.shape[lead:])) for x in jax.tree.leaves(broadcast)))
         for transform in experiment.transforms:
-            up = transform.wire_bytes(up)
+            size = transform.wire(size)
+        up = size.total if experiment.transforms else model
         return Traffic(up * self.plan.exchanges, model * self.plan.exchanges)
 
 
@@ -359,38 +402,20 @@ def public_states(experiment: Experiment) -> Any:
     return () if public is None else jnp.asarray(_made_states(public, experiment.environment))
 
 
-def draws_each_seed(experiment: Experiment) -> bool:
-    """Whether every seed has a fleet of its own, see `Uniform`."""
-    return getattr(experiment.variation, "each_seed", False)
+def _stacked(trees: list[Any]) -> Any:
+    """Trees of one structure as one, the new axis first."""
+    return jax.tree.map(lambda *x: jnp.stack(x), *trees)
 
 
-def fleet(experiment: Experiment, seed: int) -> Any:
-    """The worlds in which the clients of a seed train, leaves `[C, ...]`."""
-    variation: Any = experiment.variation
-    if draws_each_seed(experiment):
-        variation = variation.of_seed(seed)
-    return variation.params(experiment.environment, experiment.num_clients)
+def _of_members(metrics: dict[str, np.ndarray], there: np.ndarray) -> dict[str, np.ndarray]:
+    """Figures of clients that had not joined are none: NaN, counts and weights 0; `there` is `[R, C]`."""
 
+    def member(name: str, x: np.ndarray) -> np.ndarray:
+        if x.ndim != 3 or name == "weight":
+            return x
+        return np.where(there[:, None], x, 0 if np.issubdtype(x.dtype, np.integer) else np.nan).astype(x.dtype)
 
-def world_values(experiment: Experiment) -> tuple[dict[str, list[float]], dict[str, str]]:
-    """What differs between the environments of the evaluation, and the units.
-
-    Returns:
-      `({"half_length": [0.25, 0.5, 1.0, ...]}, {"half_length": "m"})`, clients first, then held-out; NaN for clients
-      where every seed has a fleet of its own.
-    """
-    environment, evaluation = experiment.environment, experiment.evaluation
-    known = quantities(environment.params_class)
-    clients = experiment.variation.worlds(environment, experiment.num_clients)
-    if draws_each_seed(experiment):
-        clients = {name: np.full(experiment.num_clients, math.nan) for name in clients}
-    held_out = evaluation.held_out.worlds(environment, evaluation.num_held_out) if evaluation.num_held_out else {}
-    values = {}
-    for name in dict.fromkeys([*clients, *held_out]):
-        nominal = float(known[name]["default"])
-        trained = [float(x) for x in clients.get(name, [nominal] * experiment.num_clients)]
-        values[name] = trained + [float(x) for x in held_out.get(name, [nominal] * evaluation.num_held_out)]
-    return values, {name: known[name]["unit"] for name in values}
+    return {name: member(name, x) for name, x in metrics.items()}
 
 
 def label_counts(experiment: Experiment) -> np.ndarray | None:

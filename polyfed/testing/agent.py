@@ -8,10 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from polyfed.agents import returns
 from polyfed.agents.agent import Agent
+from polyfed.agents.masking import mask_of
 from polyfed.agents.rollout import local_update
 from polyfed.environments.dataset import Dataset
 from polyfed.environments.environment import Environment
+from polyfed.environments.remembered import bare
 from polyfed.environments.spaces import Box, Discrete
 from polyfed.leaves import stacked
 from polyfed.testing.compare import assert_same, form, rows, same_bits
@@ -61,7 +64,7 @@ def _check_actions(agent: Agent, world: AnyWorld, state: Any, num_envs: int) -> 
     @jax.jit
     def choose(key: Any) -> tuple[Any, Any]:
         seen = _lived(world, lambda *_: nothing, (num_envs, 1)).observation[0]
-        return agent.act(state, seen, key), agent.policy(state, seen)
+        return bare(agent.act(state, seen, key)), bare(agent.policy(state, seen))
 
     chosen = choose(jax.random.key(4))
     low, high = (
@@ -96,6 +99,17 @@ def _check_learning(agent: Agent, world: AnyWorld, state: Any, num_envs: int) ->
         raise AssertionError(f"{name} gives metrics {wrong} that are not scalars. Reduce them, or name every entry.")
 
 
+def _check_allowed(agent: Agent, world: AnyWorld, trajectory: Trajectory) -> None:
+    """No action was taken that the world did not allow; in the padding of an episode anything may stand."""
+    mask = mask_of(world)
+    if mask is None:
+        return
+    lived = returns.lived(trajectory.terminated | trajectory.truncated) if agent.episodic else True
+    allowed = jnp.take_along_axis(mask(trajectory.observation), bare(trajectory.action)[..., None], axis=-1)[..., 0]
+    if not np.all(allowed | ~jnp.asarray(lived)):
+        raise AssertionError(f"{type(agent).__name__} took an action that is not allowed. Ask `World.allowed`.")
+
+
 def check_agent(agent: Agent, world: AnyWorld, *, num_envs: int = 2, num_steps: int = 600) -> None:
     """Holds a learner to the contract of `Agent`.
 
@@ -120,25 +134,27 @@ def check_agent(agent: Agent, world: AnyWorld, *, num_envs: int = 2, num_steps: 
       >>> check_agent(DQN(hidden=(8,), batch_size=8, learning_starts=5), CartPole(), num_steps=20)
     """
     agent.check(world)
+    home: Any = agent.view(world)
     num_steps = -(-num_steps // agent.rollout_length) * agent.rollout_length
     name, agent = type(agent).__name__, stacked(agent, None)
-    begin = jax.jit(lambda key: agent.init(key, world, num_envs))
+    begin = jax.jit(lambda key: agent.init(key, home, num_envs))
     first, other = (begin(jax.random.key(k)) for k in (1, 2))
     shared = agent.share(first)
     if same_bits(shared, agent.share(other)):
         raise AssertionError(f"{name} begins the same for every key. Draw from the key.")
     memory = jax.tree.map(lambda leaf: np.array(leaf), shared)  # may be shared with what the agent is given
     broadcast, before = jax.tree.map(jnp.asarray, memory), jax.tree.map(np.copy, memory)
-    _check_actions(agent, world, first, num_envs)
-    _check_learning(agent, world, first, num_envs)
+    _check_actions(agent, home, first, num_envs)
+    _check_learning(agent, home, first, num_envs)
     absorbed = agent.absorb(first, broadcast)
-    state, trajectory = jax.jit(lambda b: _life(agent, world, b, (num_envs, num_steps)))(broadcast)
+    state, trajectory = jax.jit(lambda b: _life(agent, home, b, (num_envs, num_steps)))(broadcast)
     if not (same_bits(memory, before) and same_bits(broadcast, before)):
         raise AssertionError(f"{name} trains the broadcast in place. Work on a copy: what is broadcast is read-only.")
     if not same_bits(agent.share(absorbed), before):
         raise AssertionError(f"{name} does not share what it has just absorbed. Take the broadcast as it is.")
     if form(absorbed) != form(first):
         raise AssertionError(f"{name}'s state changes its shapes or types as it absorbs. Keep them.")
+    _check_allowed(agent, home, trajectory)
     learned = agent.share(state)
     if form(learned) != form(shared) or not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(learned)):
         raise AssertionError(f"{name} does not share finite arrays of one form throughout its life. Keep to one.")

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from polyfed.exchange.transform import Transform
+from polyfed.exchange.transform import Transform, WireSize
 from polyfed.leaves import stacked
 from polyfed.testing.compare import an_update_of, assert_same, form, made_up_update, rows, same_bits, with_content
 from polyfed.types import Payload, Update
@@ -36,7 +36,7 @@ def _distances(update: Update, broadcast: Payload) -> np.ndarray:
 def _check_message(transform: Transform, update: Update, broadcast: Payload, compiled: _Upload) -> None:
     """Facts, shapes and types of what leaves; bytes; the server's half keeps the form of the merged payload."""
     name = type(transform).__name__
-    for fact in ("sum_only", "bounds_norm", "keeps_norm"):
+    for fact in ("sum_only", "bounds_norm", "keeps_norm", "hostile"):
         if not isinstance(getattr(transform, fact, None), bool):
             raise AssertionError(f"{name} does not say whether it is {fact}. Set {fact} to True or False in the class.")
     sent, state = compiled(transform, update, broadcast, jax.random.key(0))
@@ -49,9 +49,12 @@ def _check_message(transform: Transform, update: Update, broadcast: Payload, com
         raise AssertionError(f"{name}'s state changes its shapes or types on the way. Keep them.")
     if form(received) != form(merged):
         raise AssertionError(f"{name} receives {form(received)[1]} for {form(merged)[1]}. Keep shapes and types.")
-    for size in (0, 4, 4000):
-        if not (isinstance(taken := transform.wire_bytes(size), int) and 0 <= taken <= size):
-            raise AssertionError(f"{name} says that {size} bytes take {taken} on the wire. Give 0 to {size}.")
+    for values in (0, 1000):
+        whole = WireSize(values)
+        if not (isinstance(taken := transform.wire(whole).total, int) and 0 <= taken <= whole.total):
+            raise AssertionError(
+                f"{name} says that {whole.total} bytes take {taken} on the wire. Give 0 to {whole.total}."
+            )
 
 
 def _check_alone(transform: Transform, update: Update, broadcast: Payload, compiled: _Upload) -> None:
@@ -66,7 +69,8 @@ def _check_alone(transform: Transform, update: Update, broadcast: Payload, compi
             raise AssertionError(f"{name} brings back an absent client (weight 0). Leave its weight at 0.")
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(rows(changed, ~other))):
             raise AssertionError(f"{name} makes a finite message infinite where an absent client holds {content}.")
-        if not transform.sum_only and not same_bits(rows(changed, ~other), rows(sent, ~other)):
+        alone = not transform.sum_only and not transform.hostile
+        if alone and not same_bits(rows(changed, ~other), rows(sent, ~other)):
             raise AssertionError(
                 f"{name} changes the message of one client when another's changes. Act on each alone, or set sum_only."
             )
@@ -88,18 +92,25 @@ def _check_size(transform: Transform, update: Update, broadcast: Payload, compil
         raise AssertionError(f"{name} bounds nothing: {largest[-1]:.3g} went through. Set bounds_norm to False.")
 
 
-def check_transform(transform: Transform, *, num_clients: int = 5, zero_tolerance: float = 0.0) -> None:
+def check_transform(
+    transform: Transform,
+    *,
+    num_clients: int = 5,
+    zero_tolerance: float = 0.0,
+    made_up: Callable[[int, int], Update] = made_up_update,
+) -> None:
     """Holds a transform to the contract of `Transform`.
 
     An absent client stays absent, and whatever it holds spoils nobody; a client's message follows from its own alone
-    unless `sum_only`; a message equal to the broadcast stays so; what is finite stays finite; `keeps_norm` and
-    `bounds_norm` hold as measured; messages never grow on the wire; and the transform is the same compiled and vmapped
-    over seeds, with one broadcast for all or one per client.
+    unless `sum_only` or `hostile`; a message equal to the broadcast stays so; what is finite stays finite; `keeps_norm`
+    and `bounds_norm` hold as measured; messages never grow on the wire; and the transform is the same compiled and
+    vmapped over seeds, with one broadcast for all or one per client.
 
     Args:
       transform: The transform, stateful or not.
       num_clients: Size of the made-up round.
       zero_tolerance: How far a message equal to the broadcast may move, e.g. `float("inf")` for noise.
+      made_up: `(seed, num_clients) -> Update` in NumPy, for a transform of messages of one kind; see `check_rule`.
 
     Raises:
       AssertionError: Says in a sentence which part of the contract is broken.
@@ -110,8 +121,8 @@ def check_transform(transform: Transform, *, num_clients: int = 5, zero_toleranc
     """
     transform.check()
     name, part = type(transform).__name__, stacked(transform, None)
-    compiled, key, update = jax.jit(_upload), jax.random.key(3), made_up_update(0, num_clients)
-    own = made_up_update(1, num_clients).payload
+    compiled, key, update = jax.jit(_upload), jax.random.key(3), made_up(0, num_clients)
+    own = made_up(1, num_clients).payload
     for broadcast in (rows(own, 0), own):  # one for all, or one per client under a personal rule
         _check_message(part, update, broadcast, compiled)
         _check_alone(part, update, broadcast, compiled)

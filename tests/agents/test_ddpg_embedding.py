@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from polyfed.agents import DDPG, Embedding
 from polyfed.agents.actor_critic import Embeddings
@@ -47,6 +48,7 @@ def test_a_frozen_embedding_is_a_longer_observation():
     assert int(own.learner.steps) == 11
 
 
+@pytest.mark.slow
 def test_perddpgavg_shares_networks_and_no_embedding():
     experiment = Experiment(
         name="three",

@@ -163,6 +163,7 @@ def test_decay_is_looked_at_every_round_or_every_local_step():
         step_size(0.5, 0.5, "never")
 
 
+@pytest.mark.slow
 def test_objectives_and_baselines_agree_with_planning():
     planned = plan(QAvg("v_damped_full_backup"), TRAIN, test=TEST, local_steps=None, num_steps=20, curves=True)
     for n in range(3):

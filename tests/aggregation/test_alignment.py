@@ -129,6 +129,7 @@ def test_the_stack_is_the_list(num_passes):
     same(merged, fuse(networks, weights, num_passes=num_passes))
 
 
+@pytest.mark.slow
 def test_widths_within_a_stack_are_networks_of_those_widths():
     widths = jnp.array([8, 4, 8, 2])
     networks = [network(seed=seed, hidden=(8, 8)) for seed in range(4)]

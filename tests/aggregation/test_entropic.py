@@ -56,6 +56,7 @@ def test_solved_to_the_end_it_is_the_optimum_of_the_linear_program(far):
     assert np.abs(late.histogram - optimum).sum() < 0.02
 
 
+@pytest.mark.slow
 def test_reports_convergence_and_never_assumes_it(far):
     error = [solve(far, np.ones(5), regularization=2.0, iterations=i).marginal_error for i in (1, 10, 100, 1000)]
     assert error == sorted(error, reverse=True)

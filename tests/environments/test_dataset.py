@@ -7,8 +7,8 @@ import pytest
 
 from polyfed.environments.dataset import CHUNK, Dataset, Shard, shards
 from polyfed.environments.digits import Digits
-from polyfed.environments.environment import quantities
 from polyfed.environments.splits import Dirichlet, EqualSplit, LabelShards, TestSet
+from polyfed.environments.world import quantities
 from polyfed.record import from_data, to_data
 
 DATA = Dataset(Digits())

@@ -70,3 +70,21 @@ def test_vectors_are_clipped_to_their_bounds():
 def test_refuses_in_a_sentence_what_no_network_reads_or_gives(ask, space, words):
     with pytest.raises(ValueError, match=words):
         ask(space)
+
+
+def test_frames_and_channels_that_come_first_become_the_last():
+    rng = np.random.default_rng(0)
+    for shape, laid in [((4, 7, 6), (7, 6, 4)), ((2, 7, 6, 3), (7, 6, 6))]:
+        read, frames = observations(spaces.Box(0, 255, shape, np.uint8)), rng.integers(0, 256, shape, np.uint8)
+        assert read.space.shape == laid
+        picture = read.flatten(frames).reshape(laid)
+        np.testing.assert_allclose(picture[3, 2], frames[:, 3, 2].T.ravel() / 255, rtol=1e-6)
+
+
+def test_pictures_of_numbers_are_scaled_and_other_boxes_are_not():
+    read = observations(spaces.Box(-1.0, 3.0, (5, 4, 3)))
+    assert read.space.shape == (5, 4, 3)
+    assert (min(read.space.low), max(read.space.high)) == (0.0, 1.0)
+    assert read.flatten(np.full((5, 4, 3), 1.0, np.float32)).tolist() == [0.5] * 60
+    assert observations(spaces.Box(-np.inf, np.inf, (5, 4, 3))).space.shape is None
+    assert observations(spaces.Box(-1.0, 3.0, (5, 4))).space.shape is None

@@ -22,7 +22,7 @@ from polyfed.environments import (
 )
 from polyfed.experiment import Evaluation
 from polyfed.record import from_data, to_data
-from polyfed.simulation.simulate import world_values
+from polyfed.simulation.worlds import world_values
 
 
 @given(
@@ -148,7 +148,7 @@ def test_a_body_that_is_invalid_is_refused():
     class Narrow(eqx.Module):
         mass: Quantity = quantity(1.0, "kg", low=0.6, high=1.6)
 
-    environment, test = SimpleNamespace(params_class=Narrow), Perturbed("mass", rho=0.4)
+    environment, test = SimpleNamespace(quantities=lambda: quantities(Narrow)), Perturbed("mass", rho=0.4)
     test.check(environment, test.num_worlds)
     with pytest.raises(ValueError, match=r"mass = 0.5 kg .* must lie in \[0.6, 1.6\] kg\. Lower rho = 0.5"):
         Perturbed("mass").check(environment, 21)

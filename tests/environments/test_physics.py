@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from polyfed.environments.host_worlds import make, make_world
-from polyfed.environments.physics import PHYSICS, described
+from polyfed.environments.physics import PACKS, PHYSICS, described
 
 BOX2D = importlib.util.find_spec("Box2D") is not None
-HERE = [id_ for id_ in PHYSICS if BOX2D or not id_.startswith("LunarLander")]
+HERE = [id_ for id_ in PHYSICS if id_ not in PACKS and (BOX2D or not id_.startswith("LunarLander"))]
 EACH = [(id_, name) for id_ in HERE for name in PHYSICS[id_]]
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyfed.exchange import ClipNorm
+from polyfed.exchange import ClipNorm, WireSize
 from polyfed.types import Update
 
 SHAPES = {"weight": (3, 4), "bias": (3,), "scalar": ()}
@@ -69,4 +69,4 @@ def test_refuses_what_is_no_bound(max_norm):
 
 def test_says_that_it_bounds_and_keeps():
     assert (ClipNorm.bounds_norm, ClipNorm.keeps_norm, ClipNorm.sum_only) == (True, True, False)
-    assert ClipNorm().wire_bytes(4000) == 4000
+    assert ClipNorm().wire(WireSize(1000)).total == 4000

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyfed.exchange import HalfPrecision
+from polyfed.exchange import HalfPrecision, Int8, LoseMessages, TopK, WireSize
 from polyfed.types import Update
 
 
@@ -50,5 +50,67 @@ def test_a_small_change_of_a_large_weight_survives():
 
 
 def test_halves_the_bytes():
-    assert [HalfPrecision().wire_bytes(n) for n in (0, 4, 4000)] == [0, 2, 2000]
+    assert [HalfPrecision().wire(WireSize(n)).total for n in (0, 1, 1000)] == [0, 2, 2000]
     assert not HalfPrecision.keeps_norm  # rounding may enlarge a norm
+
+
+DELTA = np.random.default_rng(1).normal(size=(2, 1300)).astype(np.float32) * np.float32([[1.0], [1e-3]])
+
+
+def test_int8_is_right_on_average_and_within_a_step():
+    update, part = Update(jnp.asarray(DELTA), jnp.ones(2)), Int8()
+    one = jax.jit(lambda key: part.upload((), update, jnp.zeros(1300), key)[0].payload)
+    found = np.asarray(jax.lax.map(one, jax.random.split(jax.random.key(0), 2000)), np.float64)
+    blocks = np.pad(np.abs(DELTA), ((0, 0), (0, 236))).reshape(2, -1, 512).max(-1) / 127
+    step = np.repeat(blocks, 512, axis=1)[:, :1300]
+    assert np.all(np.abs(found - DELTA) < step * 1.0001)
+    error = np.abs(found.mean(0) - DELTA) / (step / 2 / np.sqrt(2000))  # a sd of chance is at most half a step
+    assert error.max() < 5
+    assert len(np.unique((found[0, 0, :512] / step[0, :512]).round(3))) <= 255
+
+
+def test_int8_draws_for_each_client_by_itself():
+    both = jnp.asarray(np.stack([DELTA[0], DELTA[0]]))
+    sent, _ = Int8().upload((), Update(both, jnp.ones(2)), jnp.zeros(1300), jax.random.key(0))
+    assert np.any(np.asarray(sent.payload[0] != sent.payload[1]))
+
+
+def test_top_k_sends_the_largest_and_all_of_it_in_time():
+    part, payload = TopK(fraction=0.1), {"w": jnp.asarray(DELTA), "count": jnp.ones(2, jnp.int32)}
+    zero = {"w": jnp.zeros(1300), "count": jnp.int32(0)}
+    state = part.init(jax.tree.map(lambda x: x[0], payload), 2)
+    total = np.zeros_like(DELTA)
+    for nth in range(40):
+        now = payload if nth == 0 else {**payload, "w": jnp.zeros((2, 1300))}
+        sent, state = part.upload(state, Update(now, jnp.ones(2)), zero, jax.random.key(nth))
+        total += np.asarray(sent.payload["w"])
+        assert np.all(np.count_nonzero(sent.payload["w"], axis=1) <= 130)
+        if nth == 0:
+            smallest = np.sort(np.abs(DELTA), axis=1)[:, -130]
+            assert np.all((np.asarray(sent.payload["w"]) != 0) == (np.abs(DELTA) >= smallest[:, None]))
+    np.testing.assert_array_equal(total, DELTA)  # nothing is lost, only late
+    assert sent.payload["count"].tolist() == [1, 1]
+
+
+def test_top_k_of_an_absent_client_keeps_what_it_owes():
+    part, payload = TopK(fraction=0.5), jnp.array([[3.0, 1.0], [4.0, 2.0]])
+    _, owed = part.upload(part.init(payload[0], 2), Update(payload, jnp.ones(2)), jnp.zeros(2), jax.random.key(0))
+    assert owed.tolist() == [[0.0, 1.0], [0.0, 2.0]]
+    nan = jnp.array([[jnp.nan, jnp.nan], [0.0, 0.0]])
+    _, owed = part.upload(owed, Update(nan, jnp.array([0.0, 1.0])), jnp.zeros(2), jax.random.key(1))
+    assert owed.tolist() == [[0.0, 1.0], [0.0, 0.0]]
+
+
+def test_compressions_add_up_in_any_order():
+    whole = WireSize(10_000)
+    assert Int8().wire(TopK(0.1).wire(whole)).total == 1000 + 4 * 1000 + 4 * 2
+    assert TopK(0.1).wire(Int8().wire(whole)).total == 1000 + 4 * 1000 + 4 * 20
+    assert TopK(0.1).wire(HalfPrecision().wire(whole)).total == 2000 + 4000
+    assert LoseMessages().wire(whole).total == 40_000
+    assert TopK(1e-6).wire(WireSize(10)).values == 1
+    assert [part.keeps_norm for part in (Int8, TopK)] == [False, False]  # so neither may follow a bound
+
+
+def test_a_share_out_of_range_is_refused():
+    with pytest.raises(ValueError, match=r"transforms\.fraction = 0 is out of range"):
+        TopK(0.0).check()

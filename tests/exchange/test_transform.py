@@ -1,5 +1,7 @@
 """Every transform of the folder keeps the contract, and the check of the contract catches those that do not."""
 
+import dataclasses
+import functools
 from typing import ClassVar
 
 import equinox as eqx
@@ -7,14 +9,17 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from polyfed.exchange import TRANSFORMS, ClipNorm, LoseMessages, Transform
-from polyfed.testing import check_transform
-from polyfed.types import Update
+from polyfed.exchange import TRANSFORMS, ClipNorm, LoseMessages, PoisonedPredictions, Transform
+from polyfed.testing import check_transform, made_up_update
+from polyfed.testing.predictions import made_up_predictions
+from polyfed.types import Probabilities, Update
 
 
 @pytest.mark.parametrize("transform", [*TRANSFORMS, ClipNorm(1e-3), ClipNorm(1e3), LoseMessages(1.0)], ids=repr)
 def test_keeps_the_contract(transform):
-    check_transform(transform)
+    poisons = isinstance(transform, PoisonedPredictions)
+    made_up = functools.partial(made_up_predictions, Probabilities) if poisons else made_up_update
+    check_transform(transform, made_up=made_up, zero_tolerance=float("inf") if poisons else 0.0)
 
 
 def test_does_nothing_unless_told():
@@ -55,8 +60,9 @@ class Broken(Transform):
     def receive(self, state, merged):
         return (jax.tree.map(lambda x: x[None], merged) if self.flaw == "receive" else merged), state
 
-    def wire_bytes(self, num_bytes):
-        return {"bytes": num_bytes + 1, "halves": num_bytes / 2}.get(self.flaw, num_bytes)
+    def wire(self, size):
+        changed = {"bytes": {"beside": 1}, "halves": {"each": 0.5}}.get(self.flaw, {})
+        return dataclasses.replace(size, **changed)
 
 
 class Enlarging(Transform):

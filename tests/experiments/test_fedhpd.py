@@ -48,3 +48,16 @@ def test_the_pendulums_agents_are_those_of_the_released_code():
     }
     assert experiment.payload.distillation.direction == "reverse"
     assert experiment.num_rounds * experiment.local_steps == 6000
+
+
+def test_the_lunar_landers_are_those_of_the_released_code():
+    pytest.importorskip("Box2D")
+    experiment = load("fedhpd-lunarlander")
+    experiment.check()
+    assert [group.agent.activation for group in experiment.groups] == [
+        group.agent.activation for group in load("fedhpd-cartpole").groups
+    ]
+    public, distillation = experiment.payload.public, experiment.payload.distillation
+    assert (public.num, public.num_policies) == (10_000, 21)
+    assert public.num // distillation.chunks == 2500
+    assert experiment.num_rounds * experiment.local_steps == 3000

@@ -12,6 +12,7 @@ SECTIONS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_on_a_data_set_is_told_in_accuracies(tmp_path):
     write_report([synthetic_run.presets()], tmp_path / "digits.html")
     html = (tmp_path / "digits.html").read_text()

@@ -125,6 +125,7 @@ def interrupt_everywhere(
     return done
 
 
+@pytest.mark.slow
 def test_power_cuts_while_writing_lose_nothing(
     num_calls: int, experiment: Experiment, tmp_path: Path, finished: Path, results: Results
 ) -> None:

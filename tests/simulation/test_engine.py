@@ -337,6 +337,7 @@ def test_where_every_message_is_lost_clients_learn_and_the_broadcast_stays(tiny:
     assert all(np.any(x[c] != b[0]) for x, b in zip(online, broadcast, strict=True) for c in range(3))
 
 
+@pytest.mark.slow
 def test_with_starts_of_their_own_clients_differ_and_train_what_they_have(tiny: Callable[..., Experiment]) -> None:
     """Before the first merge nothing has been broadcast; after it, everybody has what was merged."""
     own = run(Simulation(tiny(common_start=False), (0,), list(TWO)), 1)

@@ -110,6 +110,7 @@ ALONE = Experiment(
 )
 
 
+@pytest.mark.slow
 def test_clients_of_a_fleet_learn_alone_as_they_would_among_their_like(trained: Callable[..., Outcome]) -> None:
     wide = dataclasses.replace(SMALL, hidden=(8,))
     fleet = Mixed((Group(SMALL), Group(wide, num_clients=2)))
@@ -129,6 +130,7 @@ def test_clients_of_a_fleet_learn_alone_as_they_would_among_their_like(trained: 
 # Devices
 
 
+@pytest.mark.slow
 @needs_two_devices
 def test_groups_smaller_than_the_devices_are_among_those_tested(trained: Callable[..., Outcome]) -> None:
     shares = trained(FLEET).simulation.plan.shares

@@ -77,6 +77,7 @@ def failing(method: str, call: int) -> type[Guest]:
 
 SMALL = DQN(hidden=(4,), batch_size=4, replay_capacity=60, learning_starts=4, survival=Survival.everything())
 SHARING = Distillation(payload="probabilities", chunks=2, repetitions=1)
+PREDICTIONS = Predictions(UniformStates(num=8), SHARING)
 
 
 def fleet(*guests: Any, compiled: int = 1, **changes: Any) -> Experiment:
@@ -90,7 +91,7 @@ def fleet(*guests: Any, compiled: int = 1, **changes: Any) -> Experiment:
         variation=Explicit({"half_length": tuple(0.25 * (i + 1) for i in range(num))}),
         num_clients=num,
         agent=Mixed(groups),
-        payload=Predictions(UniformStates(num=8), SHARING),
+        payload=PREDICTIONS,
         num_rounds=2,
         local_steps=10,
         evaluation=Evaluation(every=1, episodes=1),
@@ -136,13 +137,24 @@ def test_a_guest_takes_part_in_every_exchange(well: tuple[Any, Any, Any]) -> Non
 def test_the_consensus_is_the_mean_of_compiled_and_made_elsewhere() -> None:
     simulation = Simulation(fleet(Guest), (0,))
     federation = simulation.init()
-    federation, _ = simulation._exchange_with(simulation.guests, federation, 0, newborn=True)
+    federation, _ = simulation._exchange_with(simulation.guests, federation, 0)
     own = simulation.homes.parts[0].agent
     nth = lambda tree: jax.tree.map(lambda x: x[0], tree)  # noqa: E731
     state = nth(simulation.unpadded(federation).clients[0]).agent
     learner = nth(own).share(state).probabilities
     guest = simulation.guests.guests[0].agent.predict(np.asarray(own.public[0])[:4]).probabilities
     np.testing.assert_allclose(broadcast(federation)[0], (np.asarray(learner) + guest) / 2, rtol=1e-5)
+
+
+def test_a_guest_that_joins_late_is_left_alone_until_then() -> None:
+    payload = dataclasses.replace(PREDICTIONS, distillation=dataclasses.replace(SHARING, refresh="event"))
+    simulation, _, metrics = run(fleet(Guest, payload=payload, joins=(1, 2)))
+    (guest,) = (member.agent for member in simulation.guests.guests)
+    assert guest.asked["learn"] == 1
+    assert metrics["weight"].tolist() == [[[1.0, 0.0]], [[1.0, 1.0]]]
+    assert metrics["steps"].tolist() == [[[10, 0]], [[10, 5]]]
+    assert metrics["joined"].tolist() == [[[1, 0]], [[1, 1]]]
+    assert np.isnan(metrics["return"][0, 0, 1])
 
 
 # Failing
@@ -245,8 +257,8 @@ def test_the_policy_of_a_guest_is_judged_like_any_other(well: tuple[Any, Any, An
     assert simulation.policy_names == ("client-0", "client-1")
     world = CartPole(max_steps=20)
     always = lambda observation: np.ones(observation.shape[0], np.int32)  # noqa: E731
-    params = jax.tree.map(lambda x: x[0], simulation._worlds[0])
-    expected = world.evaluate(always, params, simulation._worlds[1], 1)
+    params = jax.tree.map(lambda x: x[0], simulation.worlds_after(0)[0])
+    expected = world.evaluate(always, params, simulation.worlds_after(0)[1], 1)
     np.testing.assert_allclose(scores[0, 1], expected, rtol=1e-6)
     frail = Simulation(fleet(failing("act", 0)), (0,))
     assert np.isfinite(frail.evaluate(frail.init())).all()

@@ -15,7 +15,8 @@ from polyfed.environments import CartPole, Explicit, Grid, Pendulum, RandomMDPs,
 from polyfed.errors import DivergedError
 from polyfed.exchange import HalfPrecision, Transform
 from polyfed.experiment import Evaluation, Experiment
-from polyfed.simulation.simulate import Simulation, Traffic, check_seeds, world_values
+from polyfed.simulation.simulate import Simulation, Traffic, check_seeds
+from polyfed.simulation.worlds import world_values
 from polyfed.types import Update
 
 WEIGHTS = 4 * (4 * 16 + 16 + 16 * 2 + 2)  # bytes of a network 4-16-2

@@ -12,7 +12,7 @@ import pytest
 
 from polyfed.agents import WorstCase
 from polyfed.experiments import load, load_study
-from polyfed.simulation.simulate import fleet
+from polyfed.simulation.worlds import fleet
 from polyfed.studies import expectile_audit
 from polyfed.studies.expectile_audit import BOX, ExpectileAudit, Trained, held_out, train
 from polyfed.study import findings_to_data, silent
@@ -48,6 +48,7 @@ def made_up(experiment: Any, seeds: tuple[int, ...]) -> Trained:
     return Trained(states.online, states.target, states.worst_case.network, seen, seen + 0.01, alive, worlds)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["made up", pytest.param("trained", marks=pytest.mark.slow)])
 def test_findings_are_whole(source, monkeypatch) -> None:
     if source == "made up":

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from polyfed.environments import Environment
-from polyfed.environments.environment import Params
+if TYPE_CHECKING:
+    from polyfed.environments.environment import Environment, Params
 
 
 def trace_episode(
@@ -31,7 +31,8 @@ def trace_episode(
 
     def step(carry: Any, k: PRNGKeyArray) -> Any:
         state, observation = carry
-        state, given = environment.step(k, state, act(observation[None])[0], params)
+        action = jax.tree.map(lambda x: x[0], act(observation[None]))
+        state, given = environment.step(k, state, action, params)
         return (state, given.observation), (state, given.reward, given.terminated | given.truncated)
 
     keys = jax.random.split(k_steps, environment.max_steps)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from polyfed.environments import CartPole
-from polyfed.evaluation.trace import trace_episode
+from polyfed.environments.trace import trace_episode
 
 
 def left(observation: Any) -> Any:
