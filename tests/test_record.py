@@ -97,6 +97,8 @@ def test_a_named_experiment_comes_back_and_so_do_its_arms(name):
         fitting = [recipe for method, recipe in RECIPES.items() if not any(name in method for name in others)]
         if learner != "dqn":
             fitting.remove(RECIPES["fedhql"])
+        if not hasattr(experiment.agent, "local_terms"):
+            fitting.remove(RECIPES["fedprox"])
         if learner == "mixed":  # of which methods that average networks are refused
             fitting = [RECIPES[name] for name in ("fedhpd", "dpa_fedrl", "local_only")]
         for arm in (*arms(experiment).values(), *(recipe(experiment) for recipe in fitting)):
