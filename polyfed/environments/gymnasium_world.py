@@ -254,7 +254,8 @@ def _worlds(environment: Gymnasium) -> Any:
     from polyfed.environments.worker_worlds import WorkerWorlds
 
     if environment.workers:
-        return WorkerWorlds(environment._recipe, environment.workers, environment.patience)
+        callers = jax.local_device_count()
+        return WorkerWorlds(environment._recipe, environment.workers, environment.patience, callers)
     return LiveWorlds(environment._recipe)
 
 

@@ -128,10 +128,13 @@ class WorkerWorlds:
       recipe: How an environment is made.
       number: Of processes.
       patience: Seconds that a process may take for one answer.
+      callers: Threads that call at the same time. Episodes that begin in one call are spread over the processes that
+        are there for each thread, so that no thread waits for the environments of another.
     """
 
-    def __init__(self, recipe: Recipe, number: int, patience: float):
+    def __init__(self, recipe: Recipe, number: int, patience: float, callers: int = 1):
         self.recipe, self.facts = recipe, facts(recipe)
+        self._pieces = max(1, number // callers)  # processes for the episodes that begin in one call
         self.size, self.num_values = self.facts.seen.space.size, len(recipe.varied)
         self.failures: dict[bytes, str] = {}
         self._processes = [Process(recipe, patience) for _ in range(number)]
@@ -162,12 +165,9 @@ class WorkerWorlds:
                     self._began(row[-2 - self.num_values : -1].tobytes(), place)
         return answers
 
-    def _began(self, episode: bytes, place: int | None = None) -> int:
-        """The process of an episode that begins: that of one that is alike, or else one with little to do."""
-        if episode in self._where:
-            place = self._where[episode]
-        elif place is None:
-            place = int(np.argmin([process.episodes for process in self._processes]))
+    def _began(self, episode: bytes, place: int) -> int:
+        """The process of an episode that begins: that of one that is alike, or else this one."""
+        place = self._where.get(episode, place)
         self._where[episode] = place
         self._alike[episode] += 1
         self._processes[place].episodes += 1
@@ -221,9 +221,17 @@ class WorkerWorlds:
         if self.failures:
             needs_none |= ~self.there(rows[:, : self.num_values]).astype(bool)[:, 0]
         with self._lock:
+            homeless = []
             for i in np.flatnonzero(~needs_none).tolist():
                 known = self._where.get(episodes[i]) if kind == _ADVANCE else None
-                places[i] = self._began(episodes[i]) if known is None else known
+                if known is None:
+                    homeless.append(i)
+                else:
+                    places[i] = known
+            for piece in np.array_split(homeless, self._pieces) if homeless else ():
+                idlest = int(np.argmin([process.episodes for process in self._processes]))
+                for i in piece.tolist():
+                    places[i] = self._began(episodes[i], idlest)
         return places
 
     def _gathered(self, process: Process, rows: np.ndarray, recall: Sequence[Any] | None, width: int) -> np.ndarray:
