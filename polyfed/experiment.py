@@ -77,6 +77,7 @@ from polyfed.exchange import (
     LoseMessages,
     Nothing,
     Parameters,
+    PartialParameters,
     PoisonedPredictions,
     Predictions,
     TopK,
@@ -94,7 +95,7 @@ AnyVariation = Explicit | Grid | Uniform | RandomMDPs | WindyCliffs | EqualSplit
 AnyHeldOut = Explicit | Grid | Uniform | Perturbed | TestSet
 AnySchedule = Drift | Drifts
 AnyAgent = DQN | DDPG | QLearning | Classifier | REINFORCE | A2C | PPO | SAC | Mixed
-AnyPayload = Parameters | Predictions | Nothing | ServerStates
+AnyPayload = Parameters | PartialParameters | Predictions | Nothing | ServerStates
 Robust = CoordinateMedian | TrimmedMean | GeometricMedian | Krum | CentredClipping | NormBounding | FedPGFilter
 Fusion = WeightedMean | WassersteinBarycenter | LocalOnly | AlignedMean | NestedMean | Switch
 AnyRule = Fusion | Robust | Consensus | SharedWalk
@@ -282,7 +283,7 @@ class Experiment(eqx.Module):
             )
 
     def _check_foreign(self, name: str) -> None:
-        if isinstance(self.payload, Parameters):
+        if isinstance(self.payload, Parameters | PartialParameters):
             raise ValueError(
                 f"{name} was made elsewhere and shows nobody its parameters: let clients send Predictions, as fedhpd "
                 "does, or nothing."

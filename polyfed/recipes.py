@@ -21,7 +21,7 @@ from polyfed.aggregation import (
 )
 from polyfed.aggregation.shared_walk import SharedWalk
 from polyfed.checks import one_of
-from polyfed.exchange import Nothing, Parameters, Predictions
+from polyfed.exchange import Nothing, Parameters, PartialParameters, Predictions
 from polyfed.exchange.server_walk import ServerStates
 from polyfed.experiment import Experiment
 
@@ -86,6 +86,12 @@ def fedadam(experiment: Experiment) -> Experiment:
 def fedyogi(experiment: Experiment) -> Experiment:
     """FedAvg with Yogi at the server (Reddi et al. 2021, algorithm 2)."""
     return _federated(experiment, "fedyogi", server_optimizer=ServerYogi())
+
+
+def fedper(experiment: Experiment) -> Experiment:
+    """FedPer: FedAvg of all layers but the last, which every client keeps (Arivazhagan et al. 2019)."""
+    own = experiment.payload if isinstance(experiment.payload, PartialParameters) else PartialParameters()
+    return _federated(experiment, "fedper", payload=own)
 
 
 def fedprox(experiment: Experiment) -> Experiment:
@@ -237,6 +243,7 @@ RECIPES: dict[str, Recipe] = {
     "fedadam": fedadam,
     "fedyogi": fedyogi,
     "fedprox": fedprox,
+    "fedper": fedper,
     "dqnavg": dqnavg,
     "ddpgavg": ddpgavg,
     "fedrdqn": fedrdqn,

@@ -34,7 +34,7 @@ from polyfed.aggregation import (
 from polyfed.aggregation.shared_walk import SharedWalk
 from polyfed.environments import Pendulum, Uniform
 from polyfed.environments.public_states import UniformStates
-from polyfed.exchange import ClipNorm, HalfPrecision, Nothing, Parameters, Predictions
+from polyfed.exchange import ClipNorm, HalfPrecision, Nothing, Parameters, PartialParameters, Predictions
 from polyfed.exchange.server_walk import ServerStates
 from polyfed.experiment import Variant
 from polyfed.experiments import load
@@ -47,7 +47,7 @@ BASE = dataclasses.replace(NAMED, agent=dataclasses.replace(NAMED.agent, n_step=
 PENDULUM = dataclasses.replace(BASE, environment=Pendulum(), variation=Uniform(["mass"]), agent=DDPG())
 PENDULUM = dataclasses.replace(PENDULUM, evaluation=dataclasses.replace(PENDULUM.evaluation, num_held_out=0))
 PREDICTIVE = ("fedhpd", "fedhql", "dpa_fedrl")  # clients send predictions, and each begins with parameters of its own
-SENT = {"fedhpd": Predictions(), "fedhql": Predictions(), "dpa_fedrl": ServerStates()}
+SENT = {"fedper": PartialParameters(), "fedhpd": Predictions(), "fedhql": Predictions(), "dpa_fedrl": ServerStates()}
 METHOD_PARTS = {"local_terms", "worst_case", "embedding", "shared"}  # what makes a federated method of a learner
 
 
@@ -70,6 +70,7 @@ PARTS = {  # method: rule, server optimizer
     "fedadam": (WeightedMean(), ServerAdam()),
     "fedyogi": (WeightedMean(), ServerYogi()),
     "fedprox": (WeightedMean(), ServerSGD()),
+    "fedper": (WeightedMean(), ServerSGD()),
     "dqnavg": (WeightedMean(), ServerSGD()),
     "ddpgavg": (WeightedMean(), ServerSGD()),
     "fedrdqn": (WeightedMean(), ServerSGD()),

@@ -4,6 +4,7 @@ from polyfed.exchange.clipping import ClipNorm
 from polyfed.exchange.compression import HalfPrecision, Int8, TopK
 from polyfed.exchange.faults import LoseMessages
 from polyfed.exchange.hostile import Hostile, PoisonedPredictions
+from polyfed.exchange.partial import PartialParameters
 from polyfed.exchange.payload import Nothing, Parameters, Predictions
 from polyfed.exchange.transform import Transform, WireSize
 
@@ -19,6 +20,7 @@ __all__ = [
     "LoseMessages",
     "Nothing",
     "Parameters",
+    "PartialParameters",
     "PoisonedPredictions",
     "Predictions",
     "TopK",

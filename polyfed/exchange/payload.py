@@ -11,14 +11,15 @@ import abc
 from typing import Any
 
 import equinox as eqx
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 from polyfed.agents.agent import Agent
 from polyfed.agents.distillation import Distillation, Distilled
 from polyfed.agents.virtual_agent import VirtualAgentStates
+from polyfed.agents.wrapped import Wrapped
 from polyfed.environments import World
 from polyfed.environments.public_states import FileStates, NeutralStates, UniformStates
-from polyfed.types import Metrics, Payload, Prediction, Trajectory
+from polyfed.types import Payload
 
 AnyPublicStates = UniformStates | NeutralStates | VirtualAgentStates | FileStates
 
@@ -141,57 +142,13 @@ class Predictions(PayloadKind):
         return Distilled(agent, self.distillation, public)
 
 
-class Silent(Agent):
+class Silent(Wrapped):
     """A learner that sends nothing and takes nothing in.
 
     >>> from polyfed.agents import DQN
     >>> Silent(DQN()).absorb("state", ())
     'state'
     """
-
-    learner: Agent
-
-    @property
-    def rollout_length(self) -> int:
-        """The learner's."""
-        return self.learner.rollout_length
-
-    @property
-    def episodic(self) -> bool:
-        """The learner's."""
-        return self.learner.episodic
-
-    def view(self, world: World) -> World:
-        """The learner's."""
-        return self.learner.view(world)
-
-    def check(self, environment: World) -> None:
-        """Raise `ValueError` if the learner does."""
-        self.learner.check(environment)
-
-    def init(self, key: PRNGKeyArray, environment: World, num_envs: int) -> Any:
-        """The learner's."""
-        return self.learner.init(key, environment, num_envs)
-
-    def settle(self, state: Any, key: PRNGKeyArray) -> Any:
-        """The learner's."""
-        return self.learner.settle(state, key)
-
-    def act(self, state: Any, observation: Float[Array, "E ..."], key: PRNGKeyArray) -> Array:
-        """The learner's."""
-        return self.learner.act(state, observation, key)
-
-    def learn(self, state: Any, trajectory: Trajectory, key: PRNGKeyArray) -> tuple[Any, Metrics]:
-        """The learner's."""
-        return self.learner.learn(state, trajectory, key)
-
-    def policy(self, state: Any, observation: Float[Array, "N ..."]) -> Array:
-        """The learner's."""
-        return self.learner.policy(state, observation)
-
-    def predict(self, state: Any, observation: Float[Array, "M ..."], params: Any = None) -> Prediction:
-        """The learner's."""
-        return self.learner.predict(state, observation, params)
 
     def share(self, state: Any) -> Payload:
         """Nothing."""
@@ -202,7 +159,3 @@ class Silent(Agent):
         """The state as it is."""
         del broadcast
         return state
-
-    def parameters(self, state: Any) -> Payload:
-        """What the learner would share."""
-        return self.learner.share(state)
