@@ -102,7 +102,7 @@ class LiveWorlds:
         answers = np.zeros((len(rows), self.size), np.uint32)
         worlds = cut(rows, self.num_values)
         for world, seed, floats in zip(worlds, rows[:, -1].tolist(), answers.view(np.float32), strict=True):
-            self._guarded(world, self._begin, floats, world, seed)
+            self._guarded_begin(floats, world, seed)
         for i in self._out_of_bounds(worlds, answers):
             answers[i] = 0
         return answers
@@ -115,21 +115,34 @@ class LiveWorlds:
           recall: `[N, T, A]` float32, the actions of each episode so far, and anything after them.
         """
         answers = np.zeros((len(rows), 2 * self.size + TOLD), np.uint32)
-        own, known = self.num_values, self.num_values + 1 + TRACE
-        worlds, keys = cut(rows, own), cut(rows, known)
-        following = cut(rows, own, rows.shape[1] - 2 - own)
-        acted = np.ascontiguousarray(rows[:, known : -2 - own]).view(np.float32)
-        for i, (world, key, after) in enumerate(zip(worlds, keys, rows[:, -2].tolist(), strict=True)):
-            if key[-4 * TRACE :] == OVER:
-                answer_when_over(answers[i], self.size)
-                continue
-            done, again = (acted[i], following[i], after), (rows[i], recall[i])
-            if not self._guarded(world, self._advance, key, done, again, answers[i]):
-                answer_for_none(rows[i], answers[i], self.size, own)
-        for i in self._out_of_bounds(following, answers[:, self.size + TOLD :]):
-            answers[i, self.size + TOLD :] = 0
-        for i in self._out_of_bounds(worlds, answers[:, : self.size + 1]):
+        floats, own, known = answers.view(np.float32), self.num_values, self.num_values + 1 + TRACE
+        num_actions = rows.shape[1] - known - 2 - own
+        pasts, acted = cut(rows, known + num_actions), rows[:, known : known + num_actions].view(np.float32)
+        worlds, following = cut(rows, own), cut(rows, own + 1, known + num_actions)
+        traces, rewards, over, out = [bytes(4 * TRACE)] * len(rows), [0.0] * len(rows), [], []
+        for i, (world, past) in enumerate(zip(worlds, pasts, strict=True)):
+            if past.startswith(OVER, 4 * (own + 1)):
+                over.append(i)
+            elif world in self.failures:
+                out.append(i)
+            else:
+                try:
+                    env = self._found(past[: 4 * known]) or self._played_again(world, rows[i], recall[i])
+                    traces[i], rewards[i] = self._advance(env, past, acted[i], following[i], floats[i])
+                except Exception as error:  # an environment may fail in any way
+                    self._fail(world, error)
+                    out.append(i)
+        floats[:, self.size] = rewards
+        answers[:, self.size + 3 : self.size + TOLD] = np.frombuffer(b"".join(traces), np.uint32).reshape(-1, TRACE)
+        for i in over:
+            answer_when_over(answers[i], self.size)
+        for i in out:
             answer_for_none(rows[i], answers[i], self.size, own)
+        if not (np.isfinite(floats[:, : self.size + 1]).all() and np.isfinite(floats[:, self.size + TOLD :]).all()):
+            for i in self._out_of_bounds([world[: 4 * own] for world in following], answers[:, self.size + TOLD :]):
+                answers[i, self.size + TOLD :] = 0
+            for i in self._out_of_bounds(worlds, answers[:, : self.size + 1]):
+                answer_for_none(rows[i], answers[i], self.size, own)
         return answers
 
     def _out_of_bounds(self, worlds: list[bytes], answers: np.ndarray) -> list[int]:
@@ -153,18 +166,19 @@ class LiveWorlds:
         """Which worlds have not failed, `[N, 1]` float32 of 1 and 0; rows `[N, Q]` are quantities."""
         return np.array([[world not in self.failures] for world in cut(rows, self.num_values)], np.float32)
 
-    def _guarded(self, world: bytes, method: Any, *arguments: Any) -> bool:
-        """Whether it went well; an environment may fail in any way."""
-        if world in self.failures:
-            return False
-        try:
-            method(*arguments)
-        except Exception as error:
-            reason = on_a_line(error).rstrip(".")
-            kind = "" if isinstance(error, (ValueError, MissingExtraError)) else f"{type(error).__name__}: "
-            self.failures[world] = f"{kind}{reason}"
-            return False
-        return True
+    def _guarded_begin(self, floats: np.ndarray, world: bytes, seed: int) -> None:
+        """Write the first observation of an episode in a world that may fail, and may have."""
+        if world not in self.failures:
+            try:
+                self._begin(floats, world, seed)
+            except Exception as error:
+                self._fail(world, error)
+
+    def _fail(self, world: bytes, error: Exception) -> None:
+        """The world is out."""
+        reason = on_a_line(error).rstrip(".")
+        kind = "" if isinstance(error, (ValueError, MissingExtraError)) else f"{type(error).__name__}: "
+        self.failures[world] = f"{kind}{reason}"
 
     def _begin(self, floats: np.ndarray, world: bytes, seed: int, env: gymnasium.Env | None = None) -> None:
         """Write the first observation of an episode, in an environment that is at hand or in another."""
@@ -175,34 +189,36 @@ class LiveWorlds:
         self._keep(world + seed.to_bytes(4, sys.byteorder) + bytes(4 * TRACE), env)
 
     def _advance(
-        self, key: bytes, done: tuple[np.ndarray, bytes, int], again: tuple[np.ndarray, np.ndarray], answer: np.ndarray
-    ) -> None:
-        """Write the answer to an action, and to the world and the seed of what comes after, `done`.
+        self, env: gymnasium.Env, past: bytes, action: np.ndarray, following: bytes, floats: np.ndarray
+    ) -> tuple[bytes, float]:
+        """The new trace and the reward of an action; the rest of the answer, a row of it, is written.
 
-        Where no environment is alive under the key, the row and the past, `again`, tell how to play up to it.
+        Args:
+          env: In the state in which the action is taken.
+          past: Quantities, seed, trace, and the action, as they lie in a row.
+          action: The action.
+          following: Quantities and seed of what comes after.
+          floats: Is written; of the words `terminated` and `truncated` any that is not 0 will do.
         """
-        (action, following, after), world, env = done, key[: 4 * self.num_values], self._found(key)
-        if env is None:
-            env = self._played_again(world, *again)
+        size, known = self.size, 4 * (self.num_values + 1 + TRACE)
         observation, reward, terminated, truncated, _ = env.step(self.facts.taken.take(action))
-        floats, told = answer.view(np.float32), answer[self.size :]
-        floats[: self.size] = self.facts.seen.flatten(observation)
-        floats[self.size] = reward
-        told[1], told[2] = terminated, truncated
+        floats[:size] = self.facts.seen.flatten(observation)
         if not (terminated or truncated):
             check_some_allowed(self.facts.seen.mask, floats)
-            before = key[-4 * TRACE :] + action.tobytes()
-            trace = hashlib.blake2b(before, digest_size=4 * TRACE).digest()
-            told[3 : 3 + TRACE] = np.frombuffer(trace, np.uint32)
-            self._keep(key[: -4 * TRACE] + trace, env)
-        elif after == NEVER:
-            told[3 : 3 + TRACE] = NEVER
+            trace = hashlib.blake2b(past[known - 4 * TRACE :], digest_size=4 * TRACE).digest()
+            self._keep(past[: known - 4 * TRACE] + trace, env)
+            return trace, reward
+        floats[size + 1], floats[size + 2] = terminated, truncated
+        world, after = past[: 4 * self.num_values], int.from_bytes(following[-4:], sys.byteorder)
+        if after == NEVER:
             self._rest(world, env)
-        elif following == world:
-            self._begin(floats[self.size + TOLD :], world, after, env)
+            return OVER, reward
+        if following[:-4] == world:
+            self._begin(floats[size + TOLD :], world, after, env)
         else:
             self._leave(world, env)
-            self._guarded(following, self._begin, floats[self.size + TOLD :], following, after)
+            self._guarded_begin(floats[size + TOLD :], following[:-4], after)
+        return bytes(4 * TRACE), reward
 
     def _found(self, key: bytes) -> gymnasium.Env | None:
         with self._lock:
@@ -216,7 +232,10 @@ class LiveWorlds:
 
     def _keep(self, key: bytes, env: gymnasium.Env) -> None:
         with self._lock:
-            self._alive.setdefault(key, []).append(env)
+            if key in self._alive:
+                self._alive[key].append(env)
+            else:
+                self._alive[key] = [env]
 
     def _rest(self, world: bytes, env: gymnasium.Env) -> None:
         with self._lock:

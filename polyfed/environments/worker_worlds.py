@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import select
 import socket
 import struct
 import subprocess
@@ -89,6 +90,8 @@ class Process:
         )
         theirs.close()
         self._link = Connection(ours.detach())
+        self._answers = select.poll()  # kept: what `Connection.poll` makes anew every time costs more than a step
+        self._answers.register(self._link.fileno(), select.POLLIN)
         self.send(json.dumps(dataclasses.asdict(self.recipe)).encode())
         self.receive(STARTING)
 
@@ -114,7 +117,7 @@ class Process:
         patience = self.patience if patience is None else patience
         try:
             assert self._link is not None
-            if not self._link.poll(patience):
+            if not self._answers.poll(1000 * patience):
                 raise Gone(f"its process did not answer within {patience:g} s")
             return self._link.recv_bytes()
         except (OSError, EOFError, AssertionError) as error:
@@ -190,7 +193,7 @@ class WorkerWorlds:
         """Send every process its rows, then gather; other threads may use other processes meanwhile."""
         places = self._placed(rows, kind)
         answers = np.zeros((len(rows), width), np.uint32)
-        shares = [(self._processes[p], np.flatnonzero(places == p)) for p in np.unique(places) if p >= 0]
+        shares = [(self._processes[p], np.flatnonzero(places == p)) for p in sorted({*places.tolist()} - {-1})]
         with contextlib.ExitStack() as stack:
             for process, _ in shares:  # in one order, so that no two threads wait for each other
                 stack.enter_context(process.lock)
