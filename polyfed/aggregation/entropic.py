@@ -49,7 +49,7 @@ def half_width(regularization: float) -> int:
 def _neighbours(values: Array, width: int, outside: float) -> list[Array]:
     """`values(i + d)` for `d = -width .. width`; slices that are fixed, which XLA fuses well.
 
-    Here and below operations are those of `lax`: dozens per product, which `jax.numpy` takes ten times as long to trace.
+    Here and below operations are those of `lax`, for there are dozens, which `jax.numpy` takes twice as long to trace.
     """
     size = values.shape[-1]
     padded = jnp.pad(values, [(0, 0)] * (values.ndim - 1) + [(width, width)], constant_values=outside)
