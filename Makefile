@@ -42,11 +42,12 @@ demo: $(VENV)/.installed-demo ## train a fleet of cart-poles that differ and wri
 	$(BIN)/polyfed run cartpole-poles
 
 # Tests compile much and run little, so that XLA's quick ways take half the time; what is said of bits is said of its best.
+# The tests of a file stay in one process, which compiles what they share once.
 QUICK := XLA_FLAGS="--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 
 test: $(VENV)/.installed-test ## the tests, without the slow ones
-	$(QUICK) $(BIN)/python -m pytest -n 2 -m "not slow and not bits" tests
-	$(BIN)/python -m pytest -n 2 -m "bits and not slow" tests
+	$(QUICK) $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not bits" tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "bits and not slow" $$(grep -rl mark.bits --include="*.py" tests)
 	$(QUICK) $(BIN)/python -m pytest -n 2 --doctest-modules polyfed
 
 test-all: $(VENV)/.installed-test ## every test

@@ -47,10 +47,13 @@ def half_width(regularization: float) -> int:
 
 
 def _neighbours(values: Array, width: int, outside: float) -> list[Array]:
-    """`values(i + d)` for `d = -width .. width`; slices that are fixed, which XLA fuses well."""
+    """`values(i + d)` for `d = -width .. width`; slices that are fixed, which XLA fuses well.
+
+    Here and below operations are those of `lax`, for there are dozens, which `jax.numpy` takes twice as long to trace.
+    """
     size = values.shape[-1]
     padded = jnp.pad(values, [(0, 0)] * (values.ndim - 1) + [(width, width)], constant_values=outside)
-    return [padded[..., start : start + size] for start in range(2 * width + 1)]
+    return [lax.slice_in_dim(padded, start, start + size, axis=-1) for start in range(2 * width + 1)]
 
 
 def _smooth(values: Array, regularization: float, width: int) -> Array:
@@ -58,16 +61,17 @@ def _smooth(values: Array, regularization: float, width: int) -> Array:
     near = _neighbours(values, width, 0.0)
     total = near[width]
     for d in range(1, width + 1):
-        total = total + math.exp(-d * d / regularization) * (near[width - d] + near[width + d])
+        both = lax.add(near[width - d], near[width + d])
+        total = lax.add(total, lax.mul(lax.full_like(both, math.exp(-d * d / regularization)), both))
     return total
 
 
 def _log_smooth(values: Array, regularization: float, width: int) -> Array:
     """The logarithm of `_smooth` of `exp(values)`, for values of any size."""
     near = _neighbours(values, width, -jnp.inf)
-    near = [value - (d - width) ** 2 / regularization for d, value in enumerate(near)]
-    largest = reduce(jnp.maximum, near)
-    return largest + jnp.log(sum(jnp.exp(value - largest) for value in near))
+    near = [lax.sub(x, lax.full_like(x, (d - width) ** 2 / regularization)) for d, x in enumerate(near)]
+    largest = reduce(lax.max, near)
+    return largest + jnp.log(reduce(lax.add, [lax.exp(lax.sub(x, largest)) for x in near]))
 
 
 def _log(values: Array) -> Array:

@@ -229,7 +229,7 @@ def test_learns_mnist():
 @pytest.mark.parametrize(
     "agent",
     [
-        Classifier(hidden=(16,), batch_size=8, minibatches=2),
+        pytest.param(Classifier(hidden=(16,), batch_size=8, minibatches=2), marks=pytest.mark.slow),
         Classifier(hidden=(16,), momentum=0.5, local_terms=(Proximal(),), width=5),
         Classifier(network="cnn", channels=(4,), hidden=(8,), batch_size=8, optimizer="adam"),
     ],

@@ -449,7 +449,7 @@ def test_accepts_the_ends_of_the_ranges(fields):
 
 
 @pytest.mark.bits
-@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("masked", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_without_omega_a_worst_case_changes_no_bit(tiny, masked):
     plain = {"shared": ("online", "target"), "double": True}
     robust = plain | {"worst_case": WorstCase(omega=0.0, masked=masked), "shared": ("online", "target", "worst_case")}
@@ -470,7 +470,7 @@ def test_without_omega_a_worst_case_changes_no_bit(tiny, masked):
 def test_with_omega_a_target_is_that_of_the_equation():
     """One gradient step by hand: y = r + discount * ((1 - omega) * max Q'(s') + omega * D(s))."""
     agent = DQN(hidden=(8,), batch_size=4, learning_starts=1, worst_case=WorstCase(omega=0.3), max_grad_norm=None)
-    state = agent.init(jax.random.key(0), CartPole(), 1)
+    state = begin(stacked(agent, None), jax.random.key(0))
     rng = np.random.default_rng(0)
     for i in range(4):
         step = Trajectory(
@@ -491,12 +491,14 @@ def test_with_omega_a_target_is_that_of_the_equation():
         chosen = values[jnp.arange(4), batch.action[:, 0].astype(int)]
         return jnp.mean((chosen - y) ** 2)
 
-    gradient = jax.grad(loss)(state.online)
-    updates, _ = optax.adam(1e-3).update(gradient, optax.adam(1e-3).init(state.online))
-    new, metrics = agent._gradient_step(state, key)
+    @jax.jit
+    def by_hand(online):
+        updates, _ = optax.adam(1e-3).update(jax.grad(loss)(online), optax.adam(1e-3).init(online))
+        return optax.apply_updates(online, updates)
+
+    new, metrics = jax.jit(agent._gradient_step)(state, key)
     np.testing.assert_allclose(metrics["loss"], loss(state.online), rtol=1e-5)
-    expected = optax.apply_updates(state.online, updates)
-    for ours, theirs in zip(jax.tree.leaves(new.online), jax.tree.leaves(expected), strict=True):
+    for ours, theirs in zip(jax.tree.leaves(new.online), jax.tree.leaves(by_hand(state.online)), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-7)
 
 
@@ -567,7 +569,11 @@ def test_parts_that_do_not_fit_are_refused_in_a_sentence(fields, sentence):
         DQN(**fields).check(CartPole())
 
 
-@pytest.mark.parametrize(("survival", "left"), [(Survival.everything(), True), (Survival.nothing(), False)], ids=str)
+@pytest.mark.parametrize(
+    ("survival", "left"),
+    [(Survival.nothing(), False), pytest.param(Survival.everything(), True, marks=pytest.mark.slow)],
+    ids=str,
+)
 def test_an_embeddings_moments_survive_as_the_networks_do(tiny, survival, left):
     simulation = Simulation(tiny(agent={"embedding": Embedding(size=2), "survival": survival}), (0,))
     federation, _ = simulation.advance(simulation.init(), 2)

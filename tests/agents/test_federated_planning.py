@@ -46,8 +46,16 @@ def naive(method, mdps, n, period, num_steps, rate):
     return np.mean(q, axis=0)
 
 
-@pytest.mark.parametrize("period", [1, 4, None])
-@pytest.mark.parametrize("method", [QAvg(), QAvg("v_damped_full_backup"), QAvg(omega=0.3)], ids=repr)
+WAYS = [
+    (method, period) for method in (QAvg(), QAvg("v_damped_full_backup"), QAvg(omega=0.3)) for period in (1, 4, None)
+]
+
+
+@pytest.mark.parametrize(
+    ("method", "period"),
+    [way if i % 4 == 0 else pytest.param(*way, marks=pytest.mark.slow) for i, way in enumerate(WAYS)],
+    ids=repr,
+)
 def test_tables_are_those_of_naive_loops(method, period):
     method = QAvg(method.local, method.omega, Constant(0.2))
     planned = plan(method, TRAIN, local_steps=period, num_steps=12)
@@ -64,6 +72,7 @@ def test_without_a_worst_neighbour_the_sets_do_not_matter_bit_for_bit():
     assert not np.array_equal(known.message, robust.message)
 
 
+@pytest.mark.slow
 def test_fedrq_reaches_the_robust_fixed_point_and_qavg_does_not():
     with jax.enable_x64(True):
         mdps = random_mdps_common(jax.random.key(0), 3, 3, dtype=jnp.float64)
@@ -134,7 +143,11 @@ def project(row):
 
 @pytest.mark.parametrize(
     ("parameterization", "average"),
-    [("softmax_npg", "logits"), ("softmax_pg", "probabilities"), ("projected", "probabilities")],
+    [
+        ("softmax_npg", "logits"),
+        pytest.param("softmax_pg", "probabilities", marks=pytest.mark.slow),
+        ("projected", "probabilities"),
+    ],
 )
 def test_policies_are_those_of_naive_loops(parameterization, average):
     method = PAvg(parameterization, average, Constant(0.05))
@@ -145,11 +158,11 @@ def test_policies_are_those_of_naive_loops(parameterization, average):
 
 def test_plateau_decays_as_published():
     worth, rate, rates = [1.0, 2.0, 2.001, 3.0, 3.0, 4.0], 0.5, []
-    pace = Plateau(learning_rate=0.5, decay=0.1).init(jnp.zeros(1))
+    pace, seen = Plateau(learning_rate=0.5, decay=0.1).init(jnp.zeros(1)), jax.jit(Plateau.seen)
     for e, value in enumerate(worth):
         if e >= 2 and value - worth[e - 1] < 1e-3 * worth[e - 1]:
             rate *= 0.1
-        pace = Plateau(learning_rate=0.5, decay=0.1).seen(pace, jnp.array([value]))
+        pace = seen(Plateau(learning_rate=0.5, decay=0.1), pace, jnp.array([value]))
         rates.append((float(pace.rate[0]), rate))
     np.testing.assert_allclose(*zip(*rates, strict=True), rtol=1e-6)
 

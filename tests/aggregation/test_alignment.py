@@ -46,8 +46,15 @@ def near(one, seed, noise=0.01):
     return jax.tree.map(lambda x: x + noise * random.normal(size=x.shape).astype(np.float32), one)
 
 
-@pytest.mark.parametrize("features", ["weights", "activations"])
-@pytest.mark.parametrize("num_passes", [1, 3])
+@pytest.mark.parametrize(
+    ("num_passes", "features"),
+    [
+        (1, "weights"),
+        (3, "activations"),
+        pytest.param(1, "activations", marks=pytest.mark.slow),
+        pytest.param(3, "weights", marks=pytest.mark.slow),
+    ],
+)
 def test_permuting_the_units_of_an_agent_changes_nothing(features, num_passes):
     """Property 15 of the sheet."""
     networks = [network(seed=seed) for seed in range(3)]
@@ -68,7 +75,10 @@ def test_permuting_the_reference_permutes_the_result():
     np.testing.assert_allclose(fuse(turned)(X), fuse(networks)(X), atol=1e-6)
 
 
-@pytest.mark.parametrize(("small", "large"), [((32, 32), (64, 64)), ((32, 32), (96, 96)), ((16,), (64,))])
+FURTHER = [pytest.param(*w, marks=pytest.mark.slow) for w in (((32, 32), (96, 96)), ((16,), (64,)))]
+
+
+@pytest.mark.parametrize(("small", "large"), [((32, 32), (64, 64)), *FURTHER])
 def test_widening_by_a_whole_factor_keeps_outputs(small, large):
     one, other = network(hidden=small), network(seed=1, hidden=large)
     for settings in ({}, {"features": "activations", "inputs": X}):
@@ -120,7 +130,7 @@ def test_independent_copies_of_one_network_fuse_to_it_where_the_mean_does_not():
     assert float(metrics["moved_units/layers.0"]) > 0.5
 
 
-@pytest.mark.parametrize("num_passes", [1, 2])
+@pytest.mark.parametrize("num_passes", [2, pytest.param(1, marks=pytest.mark.slow)])
 def test_the_stack_is_the_list(num_passes):
     networks = [network(seed=seed) for seed in range(4)]
     weights = jnp.array([1.0, 0.0, 2.0, 1.5])

@@ -7,7 +7,16 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from polyfed.aggregation import RULES, AggregationRule, AlignedMean, NestedMean
+from polyfed.aggregation import (
+    RULES,
+    AggregationRule,
+    AlignedMean,
+    CoordinateMedian,
+    NestedMean,
+    Switch,
+    WassersteinBarycenter,
+    WeightedMean,
+)
 from polyfed.aggregation.consensus import UNDERSTOOD, Consensus
 from polyfed.testing import check_rule, made_up_nested, made_up_networks, made_up_update
 from polyfed.testing.predictions import made_up_predictions
@@ -21,9 +30,24 @@ def made_up(rule):
     return MADE_UP.get(type(rule), made_up_update)
 
 
-@pytest.mark.parametrize("rule", RULES, ids=repr)
+COSTLY = (NestedMean, AlignedMean, WassersteinBarycenter, Switch)  # to compile, the more clients the more
+MAKES = {(type(r), getattr(r, "solver", ""), getattr(r, "support", "")): r for r in reversed(RULES)}
+FIRST = MAKES.values()  # one of each
+QUICK = [rule for rule in FIRST if not isinstance(rule, COSTLY)]
+FEW = [*(rule for rule in FIRST if isinstance(rule, COSTLY) and not isinstance(rule, Switch))]
+FEW.append(Switch(CoordinateMedian(), WeightedMean(), at_round=1))
+
+
+@pytest.mark.parametrize(
+    "rule", [rule if rule in QUICK else pytest.param(rule, marks=pytest.mark.slow) for rule in RULES], ids=repr
+)
 def test_keeps_the_contract(rule):
     check_rule(rule, made_up=made_up(rule))
+
+
+@pytest.mark.parametrize("rule", FEW, ids=repr)
+def test_keeps_the_contract_among_few(rule):
+    check_rule(rule, made_up=made_up(rule), num_clients=5)
 
 
 class Broken(AggregationRule):

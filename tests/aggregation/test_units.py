@@ -38,8 +38,15 @@ def permuted(one, orders):
     return jax.tree.unflatten(jax.tree.structure(one), leaves)
 
 
-@pytest.mark.parametrize("features", ["weights", "activations"])
-@pytest.mark.parametrize("kind", [MLP, DuelingMLP])
+@pytest.mark.parametrize(
+    ("kind", "features"),
+    [
+        (MLP, "weights"),
+        (DuelingMLP, "activations"),
+        pytest.param(MLP, "activations", marks=pytest.mark.slow),
+        pytest.param(DuelingMLP, "weights", marks=pytest.mark.slow),
+    ],
+)
 def test_a_permutation_is_found_and_undone(kind, features):
     one = network(kind)
     orders = permutations(one)
@@ -60,8 +67,17 @@ def test_the_first_layer_is_scipys_assignment_of_incoming_weights():
     np.testing.assert_array_equal(np.argmax(match_units(one, other)[0], axis=1), columns)
 
 
-@pytest.mark.parametrize("kind", [MLP, DuelingMLP])
-@pytest.mark.parametrize("hidden", [(16, 12), (24, 6), (8, 18)])
+@pytest.mark.parametrize(
+    ("kind", "hidden"),
+    [
+        (MLP, (16, 12)),
+        (DuelingMLP, (8, 18)),
+        pytest.param(MLP, (24, 6), marks=pytest.mark.slow),
+        pytest.param(MLP, (8, 18), marks=pytest.mark.slow),
+        pytest.param(DuelingMLP, (16, 12), marks=pytest.mark.slow),
+        pytest.param(DuelingMLP, (24, 6), marks=pytest.mark.slow),
+    ],
+)
 def test_a_width_that_grows_by_a_whole_factor_keeps_the_function(kind, hidden):
     small, large = network(kind), network(kind, 5, hidden)
     moved = move_units(small, match_units(small, large))

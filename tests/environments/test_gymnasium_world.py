@@ -136,7 +136,11 @@ def test_the_nominal_world_is_that_of_gymnasium() -> None:
             DDPG(hidden=(8,), batch_size=8, replay_capacity=64, learning_starts=10),
             "gravity",
         ),
-        (Gymnasium("FrozenLake-v1", ("is_slippery=False",), time_limit=20), PPO(hidden=(8,), rollout_steps=20), ""),
+        pytest.param(
+            *(Gymnasium("FrozenLake-v1", ("is_slippery=False",), time_limit=20), PPO(hidden=(8,), rollout_steps=20)),
+            "",
+            marks=pytest.mark.slow,
+        ),
         (Gymnasium("CartPole-v1", time_limit=20), REINFORCE(hidden=(8,)), "mass_pole"),
     ],
     ids=["box-actions", "discrete-observations", "whole-episodes"],

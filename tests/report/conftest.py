@@ -1,5 +1,7 @@
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import synthetic_run
@@ -17,6 +19,36 @@ class Written:
     @property
     def html(self) -> str:
         return self.path.read_text(encoding="utf-8")
+
+
+def without_drawing(kinds: tuple[str, ...], savefig: Callable[..., None]) -> Callable[..., None]:
+    """matplotlib's `savefig`, that leaves files of some kinds empty; figures are made all the same."""
+
+    def save(figure: Any, file: Any, **how: Any) -> None:
+        if how["format"] not in kinds:
+            savefig(figure, file, **how)
+        else:
+            file.write(b"" if how["format"] == "png" else '<svg viewBox="0 0 1 1"></svg>')
+
+    return save
+
+
+@pytest.fixture(autouse=True)
+def pixels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pixels are drawn for the tests that compare them, which ask for `report`; a third of the time goes there."""
+    if not {"report", "page"} & set(request.fixturenames):
+        from matplotlib.figure import Figure
+
+        monkeypatch.setattr(Figure, "savefig", without_drawing(("png",), Figure.savefig))
+
+
+@pytest.fixture(params=["in words", pytest.param("drawn", marks=pytest.mark.slow)])
+def drawing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the figures of a page that is judged by its words are drawn, too."""
+    if request.param == "in words":
+        from matplotlib.figure import Figure
+
+        monkeypatch.setattr(Figure, "savefig", without_drawing(("png", "svg"), Figure.savefig))
 
 
 @pytest.fixture(scope="session")

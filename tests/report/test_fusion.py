@@ -98,6 +98,7 @@ def test_a_setting_is_found_within():
     assert setting({"a": [1]}, "x") is None
 
 
+@pytest.mark.usefixtures("drawing")
 def test_many_figures_wait_until_asked_for():
     section = fusion_section(Story.of(entries([synthetic_run.presets()])))
     assert len(section.drawings) == 7

@@ -3,6 +3,7 @@ import re
 
 import numpy as np
 import optimum_run
+import pytest
 import synthetic_run
 from reader import Reader, check_page
 from test_figures import texts
@@ -68,6 +69,7 @@ def test_many_arms_are_drawn_over_all_clients_only():
     assert "worst client" in texts(drawing)
 
 
+@pytest.mark.usefixtures("drawing")
 def test_the_page_with_the_section_is_whole(tmp_path):
     run = optimum_run.run(seeds=1)
     rules = {**run.yardstick.baselines, "<script>x": run.yardstick.baselines["LRU"]}

@@ -182,6 +182,7 @@ CASES = {
 }  # fmt: skip
 
 
+@pytest.mark.usefixtures("drawing")
 @pytest.mark.parametrize("case", CASES)
 def test_odd_runs_are_reported_in_words(case, tmp_path):
     make, text = CASES[case]
@@ -191,6 +192,13 @@ def test_odd_runs_are_reported_in_words(case, tmp_path):
     assert not re.search(r"\bnan\b|\binf\b", words)
 
 
+@pytest.mark.parametrize("make", [untrained, diverged, lambda: constant(float("nan"))], ids=["0", "some", "all"])
+def test_figures_of_what_is_no_number_are_drawn(make, tmp_path):
+    write_report([make()], tmp_path / "odd.html")
+    check_page((tmp_path / "odd.html").read_text())
+
+
+@pytest.mark.usefixtures("drawing")
 def test_several_runs_stand_side_by_side(run, tmp_path):
     other = synthetic_run.run(
         [

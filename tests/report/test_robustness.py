@@ -33,6 +33,7 @@ def test_a_run_without_the_test_has_no_section():
     assert section_of(synthetic_run.standard(points=3)) is None
 
 
+@pytest.mark.usefixtures("drawing")
 def test_the_page_with_the_section_is_whole(tmp_path):
     write_report([perturbed_run.plain()], tmp_path / "page.html")
     html = (tmp_path / "page.html").read_text()
@@ -96,6 +97,7 @@ def test_a_long_table_of_single_quantities_waits_until_asked_for(plain):
     assert "<details>" not in _tables(plain)
 
 
+@pytest.mark.usefixtures("drawing")
 def test_scores_that_are_no_numbers_are_left_out():
     made = perturbed_run.plain()
     arms = {name: dataclasses.replace(one, returns=one.returns * np.nan) for name, one in made.arms.items()}
@@ -117,6 +119,7 @@ def test_runs_with_the_same_test_stand_on_one_bench():
     assert len(findings(bench)) == 2
 
 
+@pytest.mark.usefixtures("drawing")
 def test_runs_with_other_tests_stand_apart_and_names_are_escaped(tmp_path):
     test = Perturbed("half_length", points=3, num_joint=2)
     runs = [run([arm("<script>a</script>"), arm("local_only")]), run([arm("fedavg", test=test)], test, name="<b>")]

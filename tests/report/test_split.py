@@ -13,7 +13,10 @@ def texts(drawing):
     return ["".join(node.itertext()).strip() for node in nodes if node.tag.endswith("}text")]
 
 
-@pytest.mark.parametrize(("clients", "labels"), [(1, 2), (2, 10), (10, 10), (24, 10), (100, 10), (250, 10), (30, 62)])
+WIDE = [pytest.param(*n, marks=pytest.mark.slow) for n in ((2, 10), (24, 10), (100, 10), (30, 62))]
+
+
+@pytest.mark.parametrize(("clients", "labels"), [(1, 2), (10, 10), (250, 10), *WIDE])
 def test_any_number_of_clients_fits(clients, labels):
     counts = np.random.default_rng(0).integers(0, 90, size=(clients, labels))
     drawing = split_figure(counts, "split", "mnist")

@@ -75,6 +75,7 @@ def test_without_public_states_there_is_no_section():
     assert words(run(arm("fedavg", Nothing()))) is None
 
 
+@pytest.mark.usefixtures("drawing")
 @pytest.mark.parametrize("runs", [(run(FEDHPD),), (run(FEDHPD), run(OTHER, name="others"))], ids=["one", "two"])
 def test_the_page_is_whole(runs, tmp_path):
     write_report(list(runs), tmp_path / "page.html")

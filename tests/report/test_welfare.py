@@ -215,6 +215,7 @@ def test_agents_are_called_by_their_groups():
     assert agent_labels(named)[0] == "client-0 (half length 0.25 m)"
 
 
+@pytest.mark.usefixtures("drawing")
 def test_the_page_with_the_sections_is_whole(tmp_path):
     evil = [{"name": "<script>x</script>"}, {"name": "b"}, {"name": "c"}]
     write_report([run(seeds=1, agent={"name": "mixed", "groups": evil})], tmp_path / "page.html")

@@ -254,10 +254,11 @@ def test_another_processor_is_another_machine(monkeypatch: pytest.MonkeyPatch) -
 # A disk that is full
 
 
+@pytest.mark.parametrize("step", [51, pytest.param(17, marks=pytest.mark.slow)])
 def test_a_full_disk_ends_a_run_in_a_sentence_and_loses_nothing(
-    num_calls: int, experiment: Experiment, tmp_path: Path, finished: Path, results: Results
+    step: int, num_calls: int, experiment: Experiment, tmp_path: Path, finished: Path, results: Results
 ) -> None:
-    for at in range(2, num_calls + 1, 17):
+    for at in range(2, num_calls + 1, step):
         folder = run.create(tmp_path / str(at), experiment, (0,))
         with pytest.MonkeyPatch.context() as monkeypatch:
             Disk(monkeypatch, at, full)
