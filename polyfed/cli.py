@@ -1,4 +1,4 @@
-"""The command line: `polyfed list | run | report | play | export | check | env`.
+"""The command line: `polyfed list | run | report | play | export | check | env | keys | serve | join | audit`.
 
 What needs JAX is imported inside the commands, so that help and lists answer at once.
 """
@@ -64,6 +64,10 @@ def _dispatch(argv: list[str]) -> int:
         raise ValueError(f"There is no command {name!r}: {did_you_mean(name, COMMANDS)}")
     if name == "run":
         return _run(rest)
+    if name in ("keys", "serve", "join", "audit"):
+        from polyfed.deployment import commands
+
+        return commands.dispatch(name, rest)
     options = parse(COMMANDS[name], args=rest, prog=f"polyfed {name}")
     handlers: dict[str, Callable[[Any], int]] = {
         "list": _list,

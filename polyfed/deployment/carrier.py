@@ -12,8 +12,8 @@ import re
 from collections.abc import Mapping
 from typing import Literal
 
-Phase = Literal["hello", "round", "evaluate", "stop"]
-PHASES: tuple[Phase, ...] = ("hello", "round", "evaluate", "stop")
+Phase = Literal["name", "hello", "round", "evaluate", "stop"]
+PHASES: tuple[Phase, ...] = ("name", "hello", "round", "evaluate", "stop")
 NAME = re.compile("[a-z0-9-]{1,32}")
 
 

@@ -220,7 +220,7 @@ class Remote:
             name: Greeting(data, self.digest, seed, self.run, self.names.index(name), name).pack() for name in names
         }
         replies = self.carrier.exchange("hello", greetings, self.terms.deadline_s)
-        failed = {name: "it did not answer" for name in names} | dict(replies.failed)
+        failed = dict.fromkeys(names, "it did not answer") | dict(replies.failed)
         for name, answer in replies.arrived:
             try:
                 (part,) = opened(answer, 1, 4096)

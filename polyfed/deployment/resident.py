@@ -87,10 +87,17 @@ class Resident:
         self._number = 0
         self._turns: list[Turn] = []  # of the last round
         self._busy = threading.Lock()
+        self.over = threading.Event()  # the server said so
 
     def answer(self, phase: Phase, message: bytes) -> bytes:
         """What it has to say to a message."""
-        phases = {"hello": self._hello, "round": self._round, "evaluate": self._evaluate, "stop": self._stop}
+        phases = {
+            "name": lambda _: answer([self.name.encode()]),
+            "hello": self._hello,
+            "round": self._round,
+            "evaluate": self._evaluate,
+            "stop": self._stop,
+        }
         with self._busy:
             try:
                 if phase not in phases:
@@ -206,6 +213,7 @@ class Resident:
 
     def _stop(self, message: bytes) -> bytes:
         LOG.info("%s: the run is over", self.name)
+        self.over.set()
         return answer([])
 
 
