@@ -27,8 +27,6 @@ packages = ["polyfed_app"]
 
 [tool.flwr.app]
 publisher = "polyfed"
-fab-format-version = 1
-flwr-version-target = "1.41.0"
 
 [tool.flwr.app.components]
 serverapp = "polyfed_app.server:app"
@@ -101,5 +99,6 @@ def write_app(folder: Path, settings: Settings) -> None:
     (folder / "pyproject.toml").write_text(PYPROJECT.format(config=config))
     (package / "__init__.py").write_text('"""polyfed as an app of Flower."""\n')
     for side in ("server", "client"):
-        text = f'"""The {side}\'s side."""\n\nfrom polyfed.deployment.flower_{side} import app as app\n'
+        module = f"flower_{side}"  # Flower wants an assignment
+        text = f'"""The {side}\'s side."""\n\nfrom polyfed.deployment import {module}\n\napp = {module}.app\n'
         (package / f"{side}.py").write_text(text)

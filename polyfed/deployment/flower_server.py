@@ -22,6 +22,7 @@ from polyfed.runs.files import write_json
 RECORD = "polyfed"  # as in `flower_client`
 OUTCOME = "served.json"
 PROGRESS = "serve.log"
+FIRST_LOOK_S, LONGEST_LOOK_S = 0.1, 1.0  # between two looks for answers
 app = ServerApp()
 
 
@@ -34,11 +35,10 @@ class FlowerCarrier(Carrier):
     Args:
       grid: Of the ServerApp.
       keys: The public key of each client, PEM; empty where nodes have none.
-      poll_s: How often answers are looked for.
     """
 
-    def __init__(self, grid: Grid, keys: Mapping[str, bytes], poll_s: float = 0.2):
-        self.grid, self.poll_s = grid, poll_s
+    def __init__(self, grid: Grid, keys: Mapping[str, bytes]):
+        self.grid = grid
         self.keys = {key.strip(): name for name, key in keys.items()}
         self._claimed: dict[int, str] = {}
 
@@ -81,6 +81,7 @@ class FlowerCarrier(Carrier):
     ) -> tuple[list[tuple[int, bytes]], dict[int, str]]:
         """`(answers in the order of arrival, errors)`, by node."""
         began, arrived, errors = time.monotonic(), list[tuple[int, bytes]](), dict[int, str]()
+        pause = FIRST_LOOK_S
         if not messages:
             return arrived, errors
         outgoing = [
@@ -103,7 +104,8 @@ class FlowerCarrier(Carrier):
                     errors[node] = f"its site failed: {on_a_line(Exception(reply.error.reason))}"
                 else:
                     arrived.append((node, _bytes_of(reply)))
-            time.sleep(self.poll_s)
+            time.sleep(pause)
+            pause = min(LONGEST_LOOK_S, 1.1 * pause)  # every look costs the server link some work
         return arrived, errors
 
 
@@ -144,7 +146,12 @@ def _serve(grid: Grid, settings: Settings) -> str:
     carrier = FlowerCarrier(grid, settings.public_keys())
     wait_for(carrier, settings.names, settings.terms.quorum, settings.patience_s)
     with Monitor() as monitor:
-        how = {"names": settings.names, "terms": settings.terms, "say": monitor.say, "force": settings.force}
+        how: dict[str, Any] = {
+            "names": settings.names,
+            "terms": settings.terms,
+            "say": monitor.say,
+            "force": settings.force,
+        }
         return deploy.go_on(Path(settings.folder), carrier, monitor, **how)
 
 

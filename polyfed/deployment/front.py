@@ -114,15 +114,10 @@ def open_to(host: str, port: int, inner: str, keys: Path | None) -> Iterator[Non
     """
     import uvicorn
 
-    tls = {"ssl_certfile": str(keys / "server.pem"), "ssl_keyfile": str(keys / "server.key")} if keys else {}
+    tls: Any = {"ssl_certfile": str(keys / "server.pem"), "ssl_keyfile": str(keys / "server.key")} if keys else {}
     front = Front(inner, keys / "ca.pem" if keys else None)
-    config: Any = {
-        "log_level": "error",
-        "access_log": False,
-        "server_header": False,
-        "h11_max_incomplete_event_size": 2**16,
-    }
-    server = uvicorn.Server(uvicorn.Config(front, host=host, port=port, **tls, **config))
+    quiet: Any = {"log_level": "error", "access_log": False, "server_header": False}
+    server = uvicorn.Server(uvicorn.Config(front, host=host, port=port, **tls, **quiet))
     thread = threading.Thread(target=_run, args=(server,), daemon=True)
     thread.start()
     while thread.is_alive() and not server.started:

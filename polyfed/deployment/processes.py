@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib.util
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -17,7 +15,10 @@ from pathlib import Path
 
 from polyfed.errors import MissingExtraError
 
-PR_SET_PDEATHSIG = 1
+TIED = """import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 15)  # PR_SET_PDEATHSIG, SIGTERM: ends when its parent does, however that was
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 def need_flower() -> None:
@@ -51,23 +52,17 @@ def environment(home: Path) -> dict[str, str]:
     return {**os.environ, **own}
 
 
-def _die_with_parent() -> None:
-    """In a child, before its program: end when the parent ends, however that was (Linux)."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
 @contextlib.contextmanager
 def running(arguments: Sequence[str], home: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A program that runs until the end of the context, writing into `log`."""
+    tied = [sys.executable, "-c", TIED] if sys.platform == "linux" else []
     with log.open("ab") as file:
         process = subprocess.Popen(
-            [program(arguments[0]), *arguments[1:]],
+            [*tied, program(arguments[0]), *arguments[1:]],
             env=environment(home),
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=subprocess.STDOUT,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
         )
     try:
         yield process
@@ -82,7 +77,7 @@ def running(arguments: Sequence[str], home: Path, log: Path) -> Iterator[subproc
 
 def ask(arguments: Sequence[str], home: Path, timeout_s: float = 120.0) -> subprocess.CompletedProcess[str]:
     """A program that is run to its end."""
-    return subprocess.run(
+    return subprocess.run(  # raises TimeoutExpired
         [program(arguments[0]), *arguments[1:]],
         env=environment(home),
         stdin=subprocess.DEVNULL,

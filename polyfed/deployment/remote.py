@@ -1,7 +1,7 @@
 """The clients of a simulation that live elsewhere: the server's loop goes on as it is, and a carrier brings them.
 
-`Simulation(experiment, seeds, afar=...)` takes a `Remote` where it would run compiled clients: rules, transforms, server
-optimizer, metrics, checkpoints, run folder and report are those of the simulation.
+`Simulation(experiment, seeds, afar=...)` takes a `Remote` where it would run compiled clients: rules, transforms,
+server optimizer, metrics, checkpoints, run folder and report are those of the simulation.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ class Remote:
         )
 
     def evaluate(self, worlds: Any, num_episodes: int, round_: int) -> np.ndarray:
-        """Mean scores `[1, C, M]` of every client's own policy, NaN where none came; each site has the worlds itself."""
+        """Mean scores `[1, C, M]` of every client's own policy, NaN where none came; sites know all worlds."""
         del num_episodes
         num_worlds = jax.tree.leaves(worlds[0])[0].shape[1]
         scores = np.full((1, len(self.clients), num_worlds), math.nan)

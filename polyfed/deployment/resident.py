@@ -176,6 +176,7 @@ class Resident:
         if newcomer and nth > 0:
             raise Failed("it was started anew, and begins with the next round")
         before = self._after
+        assert before is not None
         broadcast = jax.tree.unflatten(jax.tree.structure(member.form), list(arrays.values()))
         self._after, payload, metrics = member.round(before, broadcast, (round_ + 1, nth), newcomer)
         self._number = number
@@ -207,6 +208,7 @@ class Resident:
                 f"it has gone on to exchange {self._number}, and does not know its policy after round {round_}"
             )
         client = later[0].before if later else self._after
+        assert client is not None
         scores = member.score(client, round_).astype(np.float32)
         form = Manifest((ArrayForm("scores", "float32", scores.shape),))
         return answer([pack(dataclasses.replace(envelope, sender=self.name), form, [scores])])

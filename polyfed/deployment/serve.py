@@ -21,7 +21,7 @@ from polyfed.errors import PolyfedError
 Say = Callable[[str], None]
 CONNECTION = "polyfed"
 OUTCOME, PROGRESS = "served.json", "serve.log"
-LOOK_S = 15.0  # between looks at a run's state
+LOOK_S = 30.0  # between looks at a run's state
 
 
 class DeploymentError(PolyfedError):
@@ -170,10 +170,18 @@ def _watch(folder: Path, home: Path, run: str, link: subprocess.Popen[bytes], sa
             raise DeploymentError(f"Flower's server link ended: {tail(home / 'superlink.log')} Resume with --resume.")
         if time.monotonic() - looked > LOOK_S:
             looked = time.monotonic()
-            state = ask(["flwr", "list", CONNECTION, "--run-id", run, "--format", "json"], home).stdout
-            if "finished:" in state and not (folder / OUTCOME).is_file():
+            if _is_over(home, run) and not (folder / OUTCOME).is_file():
                 raise DeploymentError(f"The app in Flower ended: {tail(home / 'superlink.log')} Resume with --resume.")
         time.sleep(0.2)
+
+
+def _is_over(home: Path, run: str) -> bool:
+    """Whether Flower says that a run has ended; one that cannot say so now is asked again later."""
+    try:
+        found = ask(["flwr", "list", CONNECTION, "--run-id", run, "--format", "json"], home, LOOK_S)
+    except subprocess.TimeoutExpired:
+        return False
+    return "finished:" in found.stdout
 
 
 class _Ended(PolyfedError):
