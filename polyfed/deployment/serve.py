@@ -85,6 +85,18 @@ def serve(address: Address, settings: Settings, say: Say) -> str:
       PolyfedError: The run ended before it was done; `exit_code` is that of its reason.
       ValueError: The certificate or a key is none, or the port is taken.
     """
+    folder = Path(settings.folder)
+    (folder / OUTCOME).unlink(missing_ok=True)
+    with linked(address, settings, say) as (home, link):
+        return _watch(folder, home, start(home, home / "app"), link, say)
+
+
+@contextlib.contextmanager
+def linked(address: Address, settings: Settings, say: Say) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
+    """Flower's server link, which knows the clients' keys, behind the one open port; as in `serve`.
+
+    Gives Flower's home in the run folder, with the app in it, and the link's process.
+    """
     need_flower()
     if address.keys is None:
         check_loopback(address.host)
@@ -93,19 +105,16 @@ def serve(address: Address, settings: Settings, say: Say) -> str:
 
         say(f"the certificate expires on {expires(address.keys / 'server.pem'):%d %B %Y}")
     settings.public_keys()
-    folder = Path(settings.folder)
-    home = (folder / "flower").absolute()
+    home = Path(settings.folder, "flower").absolute()
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    (folder / OUTCOME).unlink(missing_ok=True)
     write_app(home / "app", settings)
     inner = free_port()
     with _superlink(home, inner, address.keys) as link:
         scheme = "http" if address.keys is None else "https"
-        _register(settings, home, inner, address.keys)
+        _register(settings, home, address.keys)
         with open_to(address.host, address.port, f"{scheme}://127.0.0.1:{inner}", address.keys):
             say(f"listening on {address.host}:{address.port} for {', '.join(settings.names)}")
-            run = _start(home)
-            return _watch(folder, home, run, link, say)
+            yield home, link
 
 
 @contextlib.contextmanager
@@ -127,7 +136,7 @@ def _superlink(home: Path, port: int, keys: Path | None) -> Iterator[subprocess.
         yield process
 
 
-def _register(settings: Settings, home: Path, port: int, keys: Path | None) -> None:
+def _register(settings: Settings, home: Path, keys: Path | None) -> None:
     """Tell the server link the keys of the clients; once, for it remembers them."""
     done = home / "registered.json"
     known = json.loads(done.read_text()) if done.is_file() else []
@@ -141,8 +150,9 @@ def _register(settings: Settings, home: Path, port: int, keys: Path | None) -> N
             done.write_text(json.dumps(known))
 
 
-def _start(home: Path) -> str:
-    found = ask(["flwr", "run", str(home / "app"), CONNECTION, "--format", "json"], home)
+def start(home: Path, app: Path) -> str:
+    """Start an app in Flower's server link, and give the run's number."""
+    found = ask(["flwr", "run", str(app), CONNECTION, "--format", "json"], home)
     try:
         return str(json.loads(found.stdout[found.stdout.index("{") :])["run-id"])
     except (ValueError, KeyError) as error:
