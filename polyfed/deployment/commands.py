@@ -91,9 +91,13 @@ def _serve(argv: list[str]) -> int:
         serve.write_app_only(options.app_only, settings)
         _show({"app": str(options.app_only), "run": str(folder)}, options.json)
         return 0
-    host = "127.0.0.1" if options.insecure and options.host == "0.0.0.0" else options.host
-    last = serve.serve(serve.Address(host, options.port, keys), settings, _say(options.quiet))
+    last = serve.serve(serve.Address(_host(options), options.port, keys), settings, _say(options.quiet))
     return _outcome(options, folder, last)
+
+
+def _host(options: Serve) -> str:
+    """Where to listen: on this machine alone where there are no keys, unless something else was said."""
+    return "127.0.0.1" if options.insecure and options.host == "0.0.0.0" else options.host
 
 
 def _recorded(folder: Path) -> Experiment:
@@ -109,6 +113,7 @@ def _names(options: Serve) -> tuple[tuple[str, ...], Path | None]:
     if options.keys is None and not options.insecure:
         raise ValueError("A server needs keys: make them with `polyfed keys`, or give --insecure on one machine alone.")
     if options.keys is None:
+        serve.check_loopback(_host(options))
         return (), None
     if options.insecure:
         raise ValueError("--insecure and --keys contradict each other: leave one out.")

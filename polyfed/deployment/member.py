@@ -37,7 +37,7 @@ class Member:
 
     >>> from polyfed.experiments import load
     >>> member = Member(load("cartpole-poles"), seed=0, client=2)
-    >>> member.payload_form().arrays[0].name
+    >>> member.payload_form.arrays[0].name
     'layers.0.weight'
     """
 
@@ -121,15 +121,17 @@ class Member:
         form = lambda x: np.zeros(x.shape[2:], x.dtype)  # noqa: E731
         return jax.tree.map(form, update.payload), {name: form(x) for name, x in metrics.items()}
 
-    @property
+    @functools.cached_property
     def form(self) -> Payload:
         """A payload of zeros."""
         return self._forms[0]
 
+    @functools.cached_property
     def payload_form(self) -> Manifest:
         """What its messages must hold, and what comes to it."""
         return Manifest.of(self._forms[0])
 
+    @functools.cached_property
     def metrics_form(self) -> Manifest:
         """What its figures must hold."""
         return Manifest.of(self._forms[1])

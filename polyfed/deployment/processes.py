@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from polyfed.errors import MissingExtraError
 
@@ -76,16 +77,13 @@ def running(arguments: Sequence[str], home: Path, log: Path) -> Iterator[subproc
 
 
 def ask(arguments: Sequence[str], home: Path, timeout_s: float = 120.0) -> subprocess.CompletedProcess[str]:
-    """A program that is run to its end."""
-    return subprocess.run(  # raises TimeoutExpired
-        [program(arguments[0]), *arguments[1:]],
-        env=environment(home),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-    )
+    """A program that is run to its end; one that takes too long has failed with code 124."""
+    words = [program(arguments[0]), *arguments[1:]]
+    how: dict[str, Any] = {"env": environment(home), "stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
+    try:
+        return subprocess.run(words, timeout=timeout_s, check=False, **how)
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(words, 124, "", f"it took longer than {timeout_s:g} s")
 
 
 def free_port() -> int:

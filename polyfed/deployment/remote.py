@@ -102,7 +102,10 @@ class Remote:
         self.digest = identity(experiment, simulation.seeds[0])
         self.run = run
         self._greeted: set[str] = set()
-        self._members: dict[int, Member] = {}
+        self._done = 0  # exchanges
+        self._exchanges = experiment.payload.exchanges
+        self._firsts = [max(f for f, _ in experiment.placed_groups() if f <= c) for c in self.clients]  # of its group
+        self._figures: dict[int, Manifest] = {}  # by first client of a group
 
     # What a simulation asks of those that live elsewhere.
 
@@ -150,7 +153,8 @@ class Remote:
         """
         there = self.experiment.there(np.array([round_]))[0]
         own = {self.names[c]: self._row(broadcast, c) for c in self.clients if there[c]}
-        number = (round_ - 1) * self.experiment.payload.exchanges + nth + 1
+        number = (round_ - 1) * self._exchanges + nth + 1
+        self._done = number - 1
         weights = np.broadcast_to(np.asarray(self.simulation.homes.weights), len(self.clients))
         for attempt in range(self.terms.tries):
             if attempt:
@@ -160,7 +164,7 @@ class Remote:
                 next(iter(own.values())),
                 {name: float(weights[self.names.index(name)]) for name in own},
                 self.terms.bounds,
-                own,
+                own if self.simulation.parts.rule.personal else None,
             )
             figures, events = self._collect(gate, own)
             update = gate.close()
@@ -176,6 +180,7 @@ class Remote:
     def evaluate(self, worlds: Any, num_episodes: int, round_: int) -> np.ndarray:
         """Mean scores `[1, C, M]` of every client's own policy, NaN where none came; sites know all worlds."""
         del num_episodes
+        self._done = round_ * self._exchanges
         num_worlds = jax.tree.leaves(worlds[0])[0].shape[1]
         scores = np.full((1, len(self.clients), num_worlds), math.nan)
         envelope = Envelope(self.digest, self.run, round_, "server")
@@ -205,13 +210,12 @@ class Remote:
         personal = self.simulation.parts.rule.personal
         return jax.tree.map(lambda x: np.asarray(x)[0, client] if personal else np.asarray(x)[0], broadcast)
 
-    def _member(self, client: int) -> Member:
-        """The client's form; of a group one is as good as another."""
-        groups = self.experiment.placed_groups()
-        first = max(first for first, _ in groups if first <= client)
-        if first not in self._members:
-            self._members[first] = Member(self.experiment, self.simulation.seeds[0], first)
-        return self._members[first]
+    def _figures_of(self, client: int) -> Manifest:
+        """What a client's figures must be; in a group they are alike."""
+        first = self._firsts[client]
+        if first not in self._figures:
+            self._figures[first] = Member(self.experiment, self.simulation.seeds[0], first).metrics_form
+        return self._figures[first]
 
     def _greet(self, names: Sequence[str]) -> dict[str, str]:
         """Tell sites of the run; gives a sentence for each that does not take part."""
@@ -226,13 +230,18 @@ class Remote:
                 (part,) = opened(answer, 1, 4096)
                 done = json.loads(part)["done"]
                 failed.pop(name, None)
-                if name in self._greeted and type(done) is int and done == 0:
-                    self.complaints.append(f"{name!r} was started anew, and begins with what is sent to it now.")
+                if type(done) is int and done == 0 and self._should_know(name):
+                    self.complaints.append(f"{name!r} was started anew, and begins with what is sent to it next.")
                 self._greeted.add(name)
                 self._log(Event("greeted", name, phase="hello", why=f"it has done {done} exchanges"[:80]))
             except (Failed, Refused, ValueError, KeyError, TypeError) as error:
                 failed[name] = str(error)
         return failed
+
+    def _should_know(self, name: str) -> bool:
+        """Whether a client has taken part in a round that is over."""
+        first = int(self.experiment.first_rounds[self.names.index(name)])
+        return self._done >= first * self._exchanges
 
     def _ask(self, phase: Phase, messages: Sent) -> Replies:
         """As the carrier's `exchange`; sites that do not know of the run are told, and asked again."""
@@ -251,7 +260,7 @@ class Remote:
     def _collect(self, gate: Gate, own: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], list[Event]]:
         """Send the broadcasts, and hold what comes against the gate."""
         envelope = gate.envelope
-        messages = {name: pack(envelope, gate.manifest, jax.tree.leaves(row)) for name, row in own.items()}
+        messages = self._packed(envelope, gate.manifest, own)
         figures: dict[str, dict[str, Any]] = {name: {"wire_down": len(messages[name])} for name in own}
         replies, events = self._ask("round", messages), []
         for name, data in replies.arrived:
@@ -268,9 +277,15 @@ class Remote:
             gate.absent(name, f"nothing came within {self.terms.deadline_s:g} s")
         return figures, events
 
+    def _packed(self, envelope: Envelope, manifest: Manifest, own: Mapping[str, Any]) -> Sent:
+        """What goes to each client; one message for all, where all get the same."""
+        if self.simulation.parts.rule.personal:
+            return {name: pack(envelope, manifest, jax.tree.leaves(row)) for name, row in own.items()}
+        return dict.fromkeys(own, pack(envelope, manifest, jax.tree.leaves(next(iter(own.values())))))
+
     def _receive(self, gate: Gate, name: str, data: bytes, figures: dict[str, dict[str, Any]]) -> None:
         client = self.names.index(name) if name in self.names else 0
-        form = self._member(client).metrics_form()
+        form = self._figures_of(client)
         try:
             weights, told = opened(data, 2, gate.manifest.most_bytes + form.most_bytes + 64)
         except Failed as failed:

@@ -161,7 +161,7 @@ class Resident:
     def _round(self, message: bytes) -> bytes:
         member = self.member
         assert member is not None
-        envelope, arrays = unpack(message, member.payload_form(), self._belongs)
+        envelope, arrays = unpack(message, member.payload_form, self._belongs)
         number, sha = envelope.round, hashlib.sha256(message).hexdigest()
         known = next((turn for turn in self._turns if turn.number == number), None)
         if known is not None and known.sha256 == sha:
@@ -184,8 +184,8 @@ class Resident:
             reply = failure(f"its world failed. {member.simulation.told()}")
         else:
             own = dataclasses.replace(envelope, sender=self.name)
-            weights = pack(own, member.payload_form(), jax.tree.leaves(payload))
-            reply = answer([weights, pack(own, member.metrics_form(), jax.tree.leaves(metrics))])
+            weights = pack(own, member.payload_form, jax.tree.leaves(payload))
+            reply = answer([weights, pack(own, member.metrics_form, jax.tree.leaves(metrics))])
         same_round = [turn for turn in self._turns if (turn.number - 1) // member.plan.exchanges == round_]
         self._turns = [*same_round, Turn(number, sha, reply, before)]
         if self.folder is not None:

@@ -187,11 +187,7 @@ def _watch(folder: Path, home: Path, run: str, link: subprocess.Popen[bytes], sa
 
 def _is_over(home: Path, run: str) -> bool:
     """Whether Flower says that a run has ended; one that cannot say so now is asked again later."""
-    try:
-        found = ask(["flwr", "list", CONNECTION, "--run-id", run, "--format", "json"], home, LOOK_S)
-    except subprocess.TimeoutExpired:
-        return False
-    return "finished:" in found.stdout
+    return "finished:" in ask(["flwr", "list", CONNECTION, "--run-id", run, "--format", "json"], home, LOOK_S).stdout
 
 
 class _Ended(PolyfedError):

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from polyfed.checks import in_range
@@ -77,8 +76,10 @@ class Gate:
         self.refusals: list[Refusal] = []
         self._form = jax.tree.structure(broadcast)
         as_arrays = lambda tree: [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]  # noqa: E731
-        self._sent = {name: as_arrays((own or {}).get(name, broadcast)) for name in self.weights}
+        everybody = as_arrays(broadcast)
+        self._sent = {name: as_arrays(own[name]) if own else everybody for name in self.weights}
         self._came: dict[str, list[np.ndarray]] = {}
+        self._moved: dict[str, float] = {}  # how far
         self._tried: set[str] = set()
 
     @property
@@ -120,7 +121,7 @@ class Gate:
         values = list(arrays.values())
         if (distance := self._distance(client, values)) > self.bounds.distance:
             raise Refused("too-far", f"it moved by {distance:.3g}, more than {self.bounds.distance:g}")
-        self._came[client] = values
+        self._came[client], self._moved[client] = values, distance
 
     def _identify(self, client: str, envelope: Envelope) -> None:
         own = self.envelope
@@ -143,12 +144,12 @@ class Gate:
         kinds = [np.dtype(form.kind) for form in self.manifest.arrays]
         stacks = [np.stack([row[i] for row in rows]).astype(kind) for i, kind in enumerate(kinds)]
         weight = [weight if name in self._came else 0.0 for name, weight in self.weights.items()]
-        return Update(jax.tree.unflatten(self._form, stacks), jnp.asarray(weight, jnp.float32))
+        return Update(jax.tree.unflatten(self._form, stacks), np.asarray(weight, np.float32))
 
     def _refuse_the_far(self) -> None:
         if len(self._came) < 3:
             return
-        distances = {name: self._distance(name, values) for name, values in self._came.items()}
+        distances = {name: self._moved[name] for name in self._came}
         bound = self.bounds.ratio * float(np.median(list(distances.values())))
         for name, distance in distances.items():
             if distance > bound > 0:

@@ -306,7 +306,7 @@ class Simulation:
         else:
             weights, everything = joined(update.weight, weights), jax.tree.map(joined, update.payload, own)
         self._check_heard(guests, weights)
-        update = Update(everything, jnp.asarray(weights, jnp.float32))
+        update = Update(everything, jnp.asarray(np.asarray(weights, np.float32)))
         server, figures = run_server(federation, homes, self.parts, plan, update, exchange)
         self._server_side = frozenset(figures)
         missing = np.full((len(self.seeds), len(guests.clients)), np.nan, np.float32)
