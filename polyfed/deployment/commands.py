@@ -10,11 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polyfed.experiments import load, load_file
+from polyfed.experiments import load, load_file, studies
 from polyfed.options import COMMANDS, AuditLog, Join, Keys, Serve, parse, serve_overrides
 
 if TYPE_CHECKING:
-    from polyfed.deployment.app_folder import Settings
     from polyfed.experiment import Experiment
 
 
@@ -52,10 +51,10 @@ def _audit(options: AuditLog) -> int:
 
 
 def _named(word: str) -> Experiment:
-    given = load_file(Path(word)) if word.endswith(".py") else load(word)
     from polyfed.study import Study
 
-    if isinstance(given, Study):
+    given = None if word in studies() else load_file(Path(word)) if word.endswith(".py") else load(word)
+    if given is None or isinstance(given, Study):
         raise ValueError(f"{word} is a study, which is no federation of sites: name an experiment.")
     return given
 
@@ -73,6 +72,8 @@ def _serve(argv: list[str]) -> int:
             raise ValueError("No experiment was named: type `polyfed serve EXPERIMENT`, then the rest.")
         experiment = None
     from polyfed.deployment import deploy, serve
+    from polyfed.deployment.app_folder import Settings
+    from polyfed.deployment.terms import Terms
 
     names, keys = _names(options)
     if experiment is None:
@@ -83,10 +84,13 @@ def _serve(argv: list[str]) -> int:
     names = names or tuple(f"client-{i}" for i in range(count))
     if len(names) != count:
         raise ValueError(f"The experiment has {count} clients, but there are keys of {len(names)}: make as many.")
+    terms = Terms(options.deadline, options.quorum, options.tries)
+    terms.check(count)
     if experiment is not None:
         folder = deploy.create(options.out, experiment, options.seed, shlex.join(["polyfed", "serve", *argv]))
     print(f"run folder: {folder}", file=sys.stderr)
-    settings = _settings(options, folder, names, keys)
+    public = "" if keys is None else str(keys / "clients")
+    settings = Settings(str(folder.absolute()), names, public, terms, options.patience, options.force)
     if options.app_only is not None:
         serve.write_app_only(options.app_only, settings)
         _show({"app": str(options.app_only), "run": str(folder)}, options.json)
@@ -119,16 +123,6 @@ def _names(options: Serve) -> tuple[tuple[str, ...], Path | None]:
         raise ValueError("--insecure and --keys contradict each other: leave one out.")
     keys = serve.server_folder(options.keys)
     return serve.client_names(keys), keys.absolute()
-
-
-def _settings(options: Serve, folder: Path, names: tuple[str, ...], keys: Path | None) -> Settings:
-    from polyfed.deployment.app_folder import Settings
-    from polyfed.deployment.terms import Terms
-
-    terms = Terms(options.deadline, options.quorum, options.tries)
-    terms.check(len(names))
-    public = "" if keys is None else str(keys / "clients")
-    return Settings(str(folder.absolute()), names, public, terms, options.patience, options.force)
 
 
 def _outcome(options: Serve, folder: Path, last: str) -> int:

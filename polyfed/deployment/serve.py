@@ -21,7 +21,7 @@ from polyfed.errors import PolyfedError
 Say = Callable[[str], None]
 CONNECTION = "polyfed"
 OUTCOME, PROGRESS = "served.json", "serve.log"
-LOOK_S = 30.0  # between looks at a run's state
+LOOK_S = 60.0  # between looks at a run's state
 
 
 class DeploymentError(PolyfedError):

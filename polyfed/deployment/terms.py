@@ -14,7 +14,7 @@ class Terms:
 
     >>> Terms(quorum=5).check(num_clients=3)
     Traceback (most recent call last):
-    ValueError: quorum = 5 is out of range: give 1 to 3 clients.
+    ValueError: quorum = 5 clients is out of range: give a number from 1 to 3 clients.
     """
 
     deadline_s: float = 600.0  # for the answers of a round; later ones are dropped

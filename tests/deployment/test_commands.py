@@ -35,7 +35,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
         (["serve", "cartpole-poles", "--keys", "nowhere"], "holds no keys of a fleet"),
         (["serve", "cartpole-poles", "--insecure", "--keys", "nowhere"], "contradict each other"),
         (["serve", "cartpole-poles", "--insecure", "--resume", "x"], "was named: leave one"),
-        (["serve", "cartpole-poles", "--insecure", "--quorum", "4"], "give 1 to 3 clients"),
+        (["serve", "cartpole-poles", "--insecure", "--quorum", "4"], "give a number from 1 to 3 clients"),
         (["serve", "cartpole-pole", "--insecure"], "cartpole-poles"),
         (["serve", "expectile-audit", "--insecure"], "is a study"),
         (["join"], "needs --server HOST:PORT and --name"),
@@ -89,3 +89,17 @@ def test_the_app_alone_is_made_for_flowers_own_command(run: Callable[..., Any], 
     assert json.dumps(json.loads(out)["run"]) in text
     assert 'names = "client-0,client-1,client-2"' in text
     assert "dependencies = []" in text
+
+
+def test_server_and_site_mean_the_same_experiment_when_they_name_it() -> None:
+    import dataclasses
+
+    from polyfed.deployment.member import identity
+    from polyfed.experiments import load
+    from polyfed.options import serve_overrides
+
+    named = load("cartpole-poles")
+    _, served = serve_overrides(["cartpole-poles", "--insecure"], named)
+    assert identity(served, 0) == identity(dataclasses.replace(named, compare=()), 0)
+    _, changed = serve_overrides(["cartpole-poles", "--num-rounds", "7"], named)
+    assert identity(changed, 0) != identity(served, 0)
