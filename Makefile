@@ -48,11 +48,11 @@ QUICK := XLA_FLAGS="--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emit
 test: $(VENV)/.installed-test ## the tests, without the slow ones
 	$(QUICK) $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not bits" tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "bits and not slow" $$(grep -rl mark.bits --include="*.py" tests)
-	$(QUICK) $(BIN)/python -m pytest -n 2 --doctest-modules polyfed
+	$(QUICK) $(BIN)/python -m pytest -n 2 --doctest-modules --doctest-ignore-import-errors polyfed
 
 test-all: $(VENV)/.installed-test ## every test
 	$(BIN)/python -m pytest -n 2 tests
-	$(BIN)/python -m pytest -n 2 --doctest-modules polyfed
+	$(BIN)/python -m pytest -n 2 --doctest-modules --doctest-ignore-import-errors polyfed
 
 lint: $(VENV)/.installed-lint ## style
 	$(BIN)/ruff check .

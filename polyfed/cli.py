@@ -1,4 +1,4 @@
-"""The command line: `polyfed list | run | report | play | export | check | env`.
+"""The command line: `polyfed list | run | report | play | export | check | env | keys | serve | join | audit`.
 
 What needs JAX is imported inside the commands, so that help and lists answer at once.
 """
@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     from polyfed.study import Study
 
 
+GO_ON = {
+    "run": "go on with `polyfed run --resume` and the run folder",
+    "serve": "go on with `polyfed serve --resume` and the run folder",
+    "join": "go on with the same command",
+}
+
+
 def main(argv: list[str] | None = None) -> None:
     """Run a command and end the process with its exit code."""
     argv = sys.argv[1:] if argv is None else argv
@@ -36,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     except (ValueError, MissingExtraError) as error:
         _fail(str(error), 2)
     except KeyboardInterrupt:
-        _fail("Interrupted; go on with `polyfed run --resume` and the run folder.", 130)
+        _fail(f"Interrupted; {GO_ON.get(argv[0] if argv else '', GO_ON['run'])}.", 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
@@ -64,6 +71,10 @@ def _dispatch(argv: list[str]) -> int:
         raise ValueError(f"There is no command {name!r}: {did_you_mean(name, COMMANDS)}")
     if name == "run":
         return _run(rest)
+    if name in ("keys", "serve", "join", "audit"):
+        from polyfed.deployment import commands
+
+        return commands.dispatch(name, rest)
     options = parse(COMMANDS[name], args=rest, prog=f"polyfed {name}")
     handlers: dict[str, Callable[[Any], int]] = {
         "list": _list,

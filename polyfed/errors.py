@@ -6,6 +6,7 @@ EXIT_CODES = {
     0: "done",
     1: "a stage of a --debug round failed and is named; or, with a traceback, a fault of polyfed or of your own file",
     2: "wrong input: a name, a value or a combination that cannot work",
+    3: "quorum: too few clients of a deployment answered; what was done is kept, and can be resumed",
     4: "resume refused: other versions or another machine than the run was started with",
     5: "the disk refused: full, read-only or not permitted; what was written before is intact",
     6: "damaged run folder: a file was cut or edited, and no earlier checkpoint is whole",
@@ -36,6 +37,12 @@ class PolyfedError(Exception):
 
 class MissingExtraError(ModuleNotFoundError):
     """An extra is not installed; the sentence holds the command that installs it. Ends a command with 2."""
+
+
+class QuorumError(PolyfedError):
+    """Too few clients of a deployment answered."""
+
+    exit_code = 3
 
 
 class ResumeMismatchError(PolyfedError):

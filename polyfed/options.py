@@ -126,6 +126,66 @@ class Env:
     json: bool = False  # as JSON
 
 
+@dataclasses.dataclass(frozen=True)
+class Keys:
+    """Make the certificates and keys of a fleet, a folder for the server and one for each site."""
+
+    folder: Positional[Path]  # where; it must not be there yet
+    clients: str  # their names in order, e.g. line-1,line-2,line-3
+    host: str  # names and addresses under which sites reach the server, joined by commas
+    days: int = 365  # until the server's certificate expires
+    json: bool = False  # print the outcome as JSON
+
+
+@dataclasses.dataclass(frozen=True)
+class Serve:
+    """Deploy an experiment: the server of a federation whose clients join from their sites.
+
+    `polyfed serve EXPERIMENT --help` shows every field of that experiment, with units, and how to change it.
+    """
+
+    experiment: Positional[str] = ""  # a name from `polyfed list`, or a Python file that defines EXPERIMENT
+    seed: int = 0  # of the one federation that a deployment is
+    keys: Path | None = None  # the server's folder of what `polyfed keys` made
+    port: int = 9092  # the only one that is opened
+    host: str = "0.0.0.0"  # where to listen
+    insecure: bool = False  # without TLS and keys; on this machine alone
+    deadline: float = 600.0  # s, for the answers of a round
+    quorum: int = 1  # clients that must be let into a round
+    tries: int = 3  # of a round that has too few of them
+    patience: float = 600.0  # s, until all sites must be connected
+    out: Path = Path("runs")  # where run folders live
+    resume: str = ""  # the folder of a deployment that was not finished; goes on from its last round
+    force: bool = False  # resume in spite of other versions or another machine
+    app_only: Path | None = None  # make the app for a plain `flwr run` there, and start nothing
+    report: bool = True  # write report.html into the run folder
+    quiet: bool = False  # no progress
+    json: bool = False  # print the outcome as JSON
+
+
+@dataclasses.dataclass(frozen=True)
+class Join:
+    """Take part in a deployment: the agent of one site, which lives here until the run is over."""
+
+    experiment: Positional[str] = ""  # the only one to take part in; none: what the server says, if it is harmless
+    server: str = ""  # HOST:PORT of `polyfed serve`
+    name: str = ""  # of the client that lives here
+    keys: Path | None = None  # the site's folder of what `polyfed keys` made
+    insecure: bool = False  # without TLS and keys; on this machine alone
+    site: Path = Path("site")  # where the agent keeps what it has learned, so that it goes on when it was killed
+    tries: int = 8  # how often the server may not answer in a row
+    quiet: bool = False  # no progress
+
+
+@dataclasses.dataclass(frozen=True)
+class AuditLog:
+    """Verify the audit log of a deployment."""
+
+    log: Positional[Path]  # audit.jsonl of a run folder
+    last: str = ""  # the digest that was printed at the end of the run
+    json: bool = False  # print the outcome as JSON
+
+
 COMMANDS: dict[str, type] = {
     "list": List,
     "run": Run,
@@ -134,6 +194,10 @@ COMMANDS: dict[str, type] = {
     "export": Export,
     "check": Check,
     "env": Env,
+    "keys": Keys,
+    "serve": Serve,
+    "join": Join,
+    "audit": AuditLog,
 }
 
 
@@ -171,13 +235,23 @@ def overrides(argv: list[str], experiment: Experiment) -> tuple[Run, Experiment]
     return options, dataclasses.replace(experiment, **changed)
 
 
+def serve_overrides(argv: list[str], experiment: Experiment) -> tuple[Serve, Experiment]:
+    """The options of a deployment and its experiment with every field that was given on the command line."""
+    plain = dataclasses.replace(experiment, transforms=(), variants=(), compare=())
+    title = titles().get(experiment.name, "")
+    options, changed = _given(argv, Serve(experiment=argv[0]), plain, ("transforms", "variants"), title, "serve")
+    return options, dataclasses.replace(experiment, **changed)
+
+
 def study_overrides(argv: list[str], study: Study) -> tuple[RunStudy, Study]:
     """The options of a study's run and the study with every field that was given on the command line."""
     options, changed = _given(argv, RunStudy(study=argv[0]), study, (), studies().get(study.name, ""))
     return options, dataclasses.replace(study, **changed)
 
 
-def _given(argv: list[str], options: Any, thing: Any, untyped: tuple[str, ...], title: str) -> tuple[Any, dict]:
+def _given(
+    argv: list[str], options: Any, thing: Any, untyped: tuple[str, ...], title: str, verb: str = "run"
+) -> tuple[Any, dict]:
     """Options, and the fields of an experiment or a study that may be typed, as they were."""
     fields = {field.name: getattr(thing, field.name) for field in dataclasses.fields(thing)}
     form = _form_of(thing)
@@ -188,14 +262,14 @@ def _given(argv: list[str], options: Any, thing: Any, untyped: tuple[str, ...], 
             ("fields", Annotated[form, arg(name="")]),
         ],
     )
-    both.__doc__ = f"Run {thing.name}: {title}"
+    both.__doc__ = f"{verb.capitalize()} {thing.name}: {title}"
     with _short_docstrings(), _registry(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=UserWarning, module="tyro")  # of numbers given per client
         given = parse(
             both,
             args=argv[1:],
             default=both(options, form(**fields)),
-            prog=f"polyfed run {argv[0]}",
+            prog=f"polyfed {verb} {argv[0]}",
             config=(tyro.conf.AvoidSubcommands,),
         )
     first = next(getattr(given.options, field.name) for field in dataclasses.fields(options))

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from polyfed.checks import in_range
@@ -51,6 +50,7 @@ class Gate:
       broadcast: What was sent out, a tree of arrays; messages must be of its form.
       weights: What each client counts for, by name; in the order of the rows that come out.
       bounds: On distances.
+      own: What was sent to each client by name, where it was not the same for all.
 
     >>> from polyfed.exchange.wire import pack
     >>> gate = Gate(Envelope("e", "r", 1, ""), np.zeros(2, np.float32), {"ann": 100.0, "bob": 100.0})
@@ -62,14 +62,24 @@ class Gate:
     ([[1.0, 2.0], [0.0, 0.0]], [100.0, 0.0])
     """
 
-    def __init__(self, envelope: Envelope, broadcast: Any, weights: Mapping[str, float], bounds: Bounds | None = None):
+    def __init__(
+        self,
+        envelope: Envelope,
+        broadcast: Any,
+        weights: Mapping[str, float],
+        bounds: Bounds | None = None,
+        own: Mapping[str, Any] | None = None,
+    ):
         self.envelope, self.weights, self.bounds = envelope, dict(weights), bounds or Bounds()
         self.bounds.check()
         self.manifest = Manifest.of(broadcast)
         self.refusals: list[Refusal] = []
-        leaves, self._form = jax.tree.flatten(broadcast)
-        self._sent = [np.asarray(leaf) for leaf in leaves]
+        self._form = jax.tree.structure(broadcast)
+        as_arrays = lambda tree: [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]  # noqa: E731
+        everybody = as_arrays(broadcast)
+        self._sent = {name: as_arrays(own[name]) if own else everybody for name in self.weights}
         self._came: dict[str, list[np.ndarray]] = {}
+        self._moved: dict[str, float] = {}  # how far
         self._tried: set[str] = set()
 
     @property
@@ -109,9 +119,9 @@ class Gate:
             if not np.isfinite(array).all():
                 raise Refused("not-finite", f"its {name!r} is not finite")
         values = list(arrays.values())
-        if (distance := self._distance(values)) > self.bounds.distance:
+        if (distance := self._distance(client, values)) > self.bounds.distance:
             raise Refused("too-far", f"it moved by {distance:.3g}, more than {self.bounds.distance:g}")
-        self._came[client] = values
+        self._came[client], self._moved[client] = values, distance
 
     def _identify(self, client: str, envelope: Envelope) -> None:
         own = self.envelope
@@ -122,23 +132,24 @@ class Gate:
             if theirs != ours:
                 raise Refused(f"other-{name}", f"it is for {name} {theirs!r}, and this is {ours!r}")  # type: ignore[arg-type]
 
-    def _distance(self, values: list[np.ndarray]) -> float:
-        pairs = [(x, b) for x, b in zip(values, self._sent, strict=True) if b.dtype.kind == "f"]
+    def _distance(self, client: str, values: list[np.ndarray]) -> float:
+        pairs = [(x, b) for x, b in zip(values, self._sent[client], strict=True) if b.dtype.kind == "f"]
         squares = [float(np.sum((x.astype(np.float64) - b) ** 2)) for x, b in pairs]
         return float(np.sqrt(sum(squares)))
 
     def close(self) -> Update:
         """The messages of the round, leaves `[C, ...]`; rows of absent clients hold the broadcast, with weight 0."""
         self._refuse_the_far()
-        rows = [self._came.get(name, self._sent) for name in self.weights]
-        stacks = [np.stack([row[i] for row in rows]).astype(b.dtype) for i, b in enumerate(self._sent)]
+        rows = [self._came.get(name, self._sent[name]) for name in self.weights]
+        kinds = [np.dtype(form.kind) for form in self.manifest.arrays]
+        stacks = [np.stack([row[i] for row in rows]).astype(kind) for i, kind in enumerate(kinds)]
         weight = [weight if name in self._came else 0.0 for name, weight in self.weights.items()]
-        return Update(jax.tree.unflatten(self._form, stacks), jnp.asarray(weight, jnp.float32))
+        return Update(jax.tree.unflatten(self._form, stacks), np.asarray(weight, np.float32))
 
     def _refuse_the_far(self) -> None:
         if len(self._came) < 3:
             return
-        distances = {name: self._distance(values) for name, values in self._came.items()}
+        distances = {name: self._moved[name] for name in self._came}
         bound = self.bounds.ratio * float(np.median(list(distances.values())))
         for name, distance in distances.items():
             if distance > bound > 0:

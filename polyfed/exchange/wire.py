@@ -8,6 +8,7 @@ looks at the size and the header first, and touches nothing else of a message th
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import struct
@@ -100,12 +101,12 @@ class Manifest:
             forms.append(ArrayForm(name, kind, tuple(np.shape(leaf))))
         return cls(tuple(forms))
 
-    @property
+    @functools.cached_property
     def num_bytes(self) -> int:
         """Of all arrays."""
         return sum(form.num_bytes for form in self.arrays)
 
-    @property
+    @functools.cached_property
     def most_bytes(self) -> int:
         """What a message may take."""
         return self.num_bytes + sum(64 + 2 * len(form.name) for form in self.arrays) + SLACK

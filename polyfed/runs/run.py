@@ -70,7 +70,12 @@ def check(experiment: Experiment, seeds: tuple[int, ...]) -> None:
 
 
 def go_on(
-    folder: Path, watch: Watch, checkpoint_seconds: float = 10.0, force: bool = False, say: Say | None = None
+    folder: Path,
+    watch: Watch,
+    checkpoint_seconds: float = 10.0,
+    force: bool = False,
+    say: Say | None = None,
+    make: Callable[[Experiment, tuple[int, ...]], Simulation] = Simulation,
 ) -> None:
     """Run what a run folder still lacks.
 
@@ -83,6 +88,7 @@ def go_on(
       checkpoint_seconds: At least this long between checkpoints of an arm; its end is always one.
       force: Go on with other versions, or on another machine.
       say: Told in a sentence of what takes long before the first block.
+      make: Puts an arm and its seeds together; a deployment has its clients elsewhere.
     """
     record = store.read_record(folder)
     if (changed := differences(record)) and not force:
@@ -102,7 +108,7 @@ def go_on(
         for method, arm in methods.items():
             path = folder / "arms" / method
             if not store.is_done(path):
-                _run_arm(path, Simulation(arm, seeds), tuple(methods), watch, checkpoint_seconds)
+                _run_arm(path, make(arm, seeds), tuple(methods), watch, checkpoint_seconds)
 
 
 def _run_arm(path: Path, simulation: Simulation, methods: tuple[str, ...], watch: Watch, pause: float) -> None:
@@ -124,12 +130,15 @@ def _run_arm(path: Path, simulation: Simulation, methods: tuple[str, ...], watch
     )
     tell(" ".join(complaints))
     saved = time.monotonic()
-    for block in blocks(done, experiment.num_rounds, experiment.evaluation.every):
+    every, longest = experiment.evaluation.every, simulation.longest_block
+    for block in blocks(done, experiment.num_rounds, every, longest):
         federation, metrics = simulation.advance(federation, block)
         store.log_rounds(path, done + 1, metrics, seeds)
         done += block
-        returns = simulation.evaluate(federation)
-        store.log_evaluation(path, done, returns)
+        returns = np.zeros((len(seeds), 0, 0))
+        if done == experiment.num_rounds or done % every == 0:
+            returns = simulation.evaluate(federation)
+            store.log_evaluation(path, done, returns)
         if done == experiment.num_rounds or time.monotonic() - saved >= pause:
             write_checkpoint(path, done, simulation.unpadded(federation), identity, logs)
             saved = time.monotonic()
@@ -137,14 +146,14 @@ def _run_arm(path: Path, simulation: Simulation, methods: tuple[str, ...], watch
     _finish(path, simulation, federation)
 
 
-def blocks(done: int, num_rounds: int, every: int) -> Iterable[int]:
-    """Lengths of the blocks between evaluations: each ends at a multiple of `every`, the last with the last round.
+def blocks(done: int, num_rounds: int, every: int, longest: int = 10**9) -> Iterable[int]:
+    """Lengths of the blocks, none longer than `longest`: none goes past a multiple of `every`, nor the last round.
 
-    >>> list(blocks(0, 25, 10))
-    [10, 10, 5]
+    >>> list(blocks(0, 25, 10)), list(blocks(0, 5, 4, longest=3))
+    ([10, 10, 5], [3, 1, 1])
     """
     while done < num_rounds:
-        length = min(every - done % every, num_rounds - done)
+        length = min(every - done % every, num_rounds - done, longest)
         yield length
         done += length
 
@@ -153,7 +162,7 @@ def _finish(path: Path, simulation: Simulation, federation: Any) -> None:
     """Write the final weights per seed, then mark the arm as complete."""
     checksums: dict[str, str] = {}
     clients = simulation.unpadded(federation).clients
-    kept = [jax.vmap(parts.agent.parameters) for parts in simulation.homes.parts]
+    kept = [jax.vmap(parts.agent.parameters) for parts in simulation.homes.parts[: len(clients)]]  # none live afar
     shares = [keep(client.agent) for keep, client in zip(kept, clients, strict=True)]
     for s, seed in enumerate(simulation.seeds):
         folder = path / "weights" / f"seed-{seed}"

@@ -189,15 +189,23 @@ def init_clients(homes: Homes, plan: Plan) -> tuple[tuple[Client, ...], Any]:
         agent = parts.agent.settle(agent, server_key(key, zero))
         return (), Client(agent, parts.environment.start(key, params))
 
-    def one_payload(key: PRNGKeyArray) -> Any:
-        agent, num_envs = _first_agent(homes)
-        return agent.share(agent.init(server_key(key, zero), homes.parts[0].environment, num_envs))
-
     def all_groups() -> tuple[Client, ...]:
         begin = [functools.partial(one_client, group) for group in range(len(plan.groups))]
         return tuple(_each(plan, share, one, ())[1] for share, one in zip(plan.shares, begin, strict=True))
 
-    return _on_devices(plan, all_groups, (), SPREAD)(), jax.vmap(one_payload)(homes.keys)
+    return _on_devices(plan, all_groups, (), SPREAD)(), first_payload(homes)
+
+
+@jax.jit
+def first_payload(homes: Homes) -> Any:
+    """The payload `[S, ...]` from which all clients of a seed start."""
+    agent, num_envs = _first_agent(homes)
+
+    def one(key: PRNGKeyArray) -> Any:
+        key = server_key(key, jnp.zeros((), jnp.int32))
+        return agent.share(agent.init(key, homes.parts[0].environment, num_envs))
+
+    return jax.vmap(one)(homes.keys)
 
 
 @functools.partial(jax.jit, static_argnames="plan")

@@ -40,6 +40,7 @@ class Guests:
 
     Attributes:
       clients: Which clients they are.
+      longest_block: Rounds after which the federation should be kept at the latest.
       complaints: A sentence for each failure that nobody has been told of yet.
     """
 
@@ -48,8 +49,14 @@ class Guests:
         self.experiment, self.seeds, self._params, self._public = experiment, seeds, params, public
         self.groups = [(first, group) for first, group in experiment.placed_groups() if _foreign(group)]
         self.clients = [first + i for first, group in self.groups for i in range(group.num_clients)]
+        self.longest_block = experiment.num_rounds
         self.guests: list[Guest] = []
         self.complaints: list[str] = []
+
+    def ready(self) -> None:
+        """Make the agents where there are none yet."""
+        if not self.guests:
+            self.begin()
 
     def begin(self) -> None:
         """Make every agent anew."""
@@ -145,8 +152,9 @@ class Guests:
         self.complaints.append(f"client-{guest.client} of seed {self.seeds[guest.seed]} is absent: {reason}")
         return FAILED
 
-    def evaluate(self, worlds: tuple[Any, Any], num_episodes: int) -> np.ndarray:
-        """Mean scores `[S, guests, M]` of every guest's greedy policy; 0 where it failed to act."""
+    def evaluate(self, worlds: tuple[Any, Any], num_episodes: int, round_: int) -> np.ndarray:
+        """Mean scores `[S, guests, M]` of every guest's greedy policy after a round; 0 where it failed to act."""
+        del round_  # guests are never behind
         scores = np.zeros((len(self.seeds), len(self.clients), jax.tree.leaves(worlds[0])[0].shape[1]))
         for guest in self.guests:
             params = jax.tree.map(lambda x, s=guest.seed: x[s % x.shape[0]], worlds[0])
@@ -174,6 +182,11 @@ class Guests:
             return jax.pure_callback(ask, jax.ShapeDtypeStruct(shape, kind), observation)
 
         return act
+
+    def weights_of(self, nth_seed: int) -> dict[str, dict[str, np.ndarray]]:
+        """By client, the weights of those of a seed that save theirs."""
+        pairs = zip(self.guests, self.save(), strict=True)
+        return {f"client-{guest.client}": arrays for guest, arrays in pairs if guest.seed == nth_seed and arrays}
 
     def save(self) -> tuple[dict[str, np.ndarray], ...]:
         """The weights of every guest; empty for those that do not save theirs."""

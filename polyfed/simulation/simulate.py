@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -60,7 +61,14 @@ class Simulation:
     ('client-0', 'client-1', 'client-2', 'held-out-0', 'held-out-1')
     """
 
-    def __init__(self, experiment: Experiment, seeds: tuple[int, ...], devices: list[Any] | None = None):
+    def __init__(
+        self,
+        experiment: Experiment,
+        seeds: tuple[int, ...],
+        devices: list[Any] | None = None,
+        afar: Callable[[Simulation], Any] | None = None,
+    ):
+        """`afar` makes what stands for all clients where none lives in this process, see `deployment.Remote`."""
         experiment.check()
         check_seeds(seeds)
         self.experiment, self.seeds = experiment, seeds
@@ -69,9 +77,10 @@ class Simulation:
         )
         self._courses = [course(experiment, seed) for seed in seeds_of_fleets(experiment, seeds)]
         first = self._courses[0].params
-        compiled = [(first, g) for first, g in experiment.placed_groups() if not isinstance(g.agent, Foreign)]
-        for _, group in compiled:
+        formed = [(first, g) for first, g in experiment.placed_groups() if not isinstance(g.agent, Foreign)]
+        for _, group in formed:
             group.agent.caution(first)
+        compiled = formed if afar is None else []
         agents = experiment.num_agents
         shape = agents, experiment.num_clients * experiment.num_envs // agents
         each = lambda x: jnp.repeat(x, experiment.num_envs, axis=0).reshape(*shape, *x.shape[1:])  # noqa: E731
@@ -87,10 +96,12 @@ class Simulation:
             common_start=experiment.common_start,
             exchanges=experiment.payload.exchanges,
         )
-        strangers = len(compiled) < len(experiment.groups)
+        strangers = len(formed) < len(experiment.groups)
         states = functools.partial(public_states, experiment)
-        self.guests = Guests(experiment, seeds, self._params.params, states) if strangers else None
-        self._compiled = [group for _, group in compiled]
+        self._formed, self._compiled = [group for _, group in formed], [group for _, group in compiled]
+        self.guests: Any = Guests(experiment, seeds, self._params.params, states) if strangers else None
+        if afar is not None:
+            self.guests = afar(self)
         self._judged: dict[int, Any] = {}  # worlds by round, the last only
         self._round = 0  # the last that was run
         self._told = set[str]()
@@ -110,7 +121,7 @@ class Simulation:
 
         keys = jnp.stack([jax.random.key(seed) for seed in self.seeds])
         joins = jnp.asarray(experiment.first_rounds, jnp.int32) if self._late else None
-        return Homes(tuple(parts(group) for group in self._compiled), self._params, self._weights, keys, joins)
+        return Homes(tuple(parts(group) for group in self._formed), self._params, self._weights, keys, joins)
 
     def init(self) -> Federation:
         """The federation before its first round."""
@@ -123,7 +134,6 @@ class Simulation:
         if self._compiled:
             clients, payload = init_clients(self.homes, self.plan)
         else:
-            assert self.guests is not None
             clients, payload = (), self.guests.first_messages()
         return clients, init_server(self.parts, payload, self.plan)
 
@@ -232,7 +242,7 @@ class Simulation:
         if self.guests is None:
             assert inside is not None
             return inside
-        own = self.guests.evaluate(worlds, episodes)
+        own = self.guests.evaluate(worlds, episodes, int(federation.round))
         scores = np.zeros((len(self.seeds), self.plan.num_clients, own.shape[2]))
         scores[:, self.guests.clients] = own
         if inside is not None:
@@ -241,10 +251,7 @@ class Simulation:
 
     def guest_weights(self, nth_seed: int) -> dict[str, dict[str, np.ndarray]]:
         """By client, the weights of agents made elsewhere that save theirs."""
-        if self.guests is None:
-            return {}
-        pairs = zip(self.guests.guests, self.guests.save(), strict=True)
-        return {f"client-{guest.client}": arrays for guest, arrays in pairs if guest.seed == nth_seed and arrays}
+        return {} if self.guests is None else self.guests.weights_of(nth_seed)
 
     def told(self) -> str:
         """Which worlds and agents made elsewhere failed since the last call, and why; empty where none did."""
@@ -286,7 +293,8 @@ class Simulation:
         def joined(compiled: Any, hosted: Any) -> np.ndarray:
             """`[S, C, ...]` in the order of the clients, from `[S, some, ...]` of both kinds."""
             hosted = np.asarray(hosted)
-            whole = np.full((len(self.seeds), plan.num_clients, *hosted.shape[2:]), np.nan, hosted.dtype)
+            none = np.nan if hosted.dtype.kind == "f" else 0
+            whole = np.full((len(self.seeds), plan.num_clients, *hosted.shape[2:]), none, hosted.dtype)
             whole[:, guests.clients] = hosted
             if compiled is not None:
                 whole[:, inside] = np.asarray(compiled)
@@ -298,7 +306,7 @@ class Simulation:
         else:
             weights, everything = joined(update.weight, weights), jax.tree.map(joined, update.payload, own)
         self._check_heard(guests, weights)
-        update = Update(everything, jnp.asarray(weights, jnp.float32))
+        update = Update(everything, jnp.asarray(np.asarray(weights, np.float32)))
         server, figures = run_server(federation, homes, self.parts, plan, update, exchange)
         self._server_side = frozenset(figures)
         missing = np.full((len(self.seeds), len(guests.clients)), np.nan, np.float32)
@@ -338,6 +346,11 @@ class Simulation:
         return bool(self.experiment.joins) and not self.experiment.pooled
 
     @property
+    def longest_block(self) -> int:
+        """Rounds after which the federation should be kept at the latest: agents elsewhere may go back but a few."""
+        return self.experiment.num_rounds if self.guests is None else self.guests.longest_block
+
+    @property
     def personal(self) -> bool:
         """Whether every client keeps a policy of its own."""
         return self.experiment.personal
@@ -362,8 +375,8 @@ class Simulation:
     @functools.cached_property
     def traffic(self) -> Traffic:
         """What goes over the wire, per client and round; a pooled agent needs every transition of every client."""
-        if self.guests is not None and not self.guests.guests:
-            self.guests.begin()
+        if self.guests is not None:
+            self.guests.ready()
         return self._traffic(jax.eval_shape(self._begun)[1].broadcast)
 
     def _traffic(self, broadcast: Any) -> Traffic:

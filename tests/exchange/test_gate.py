@@ -133,3 +133,14 @@ def test_a_name_is_quoted_wherever_it_is_told():
     refusal = gate.receive("\x1b[31mroot\n", b"")
     assert "\x1b" not in refusal.sentence
     assert "\n" not in refusal.sentence
+
+
+def test_where_each_client_was_sent_its_own_it_is_measured_from_that_and_keeps_it_when_absent():
+    sent = {"ann": [0.0, 0.0], "bob": [100.0, 100.0], "eve": [7.0, 7.0]}
+    own = {name: np.float32(row) for name, row in sent.items()}
+    gate = Gate(ROUND, own["ann"], CLIENTS, Bounds(distance=5.0), own)
+    send = lambda who, row: gate.receive(who, message(who, [np.float32(row)], gate.manifest))  # noqa: E731
+    assert send("ann", [1, 1]) is None
+    assert send("bob", [101, 101]) is None
+    assert send("eve", [1, 1]).code == "too-far"
+    assert gate.close().payload.tolist() == [[1, 1], [101, 101], [7, 7]]

@@ -208,6 +208,10 @@ def test_blocks_end_where_evaluations_are(done: int, num_rounds: int, every: int
     assert list(run.blocks(done, num_rounds, every)) == expected
 
 
+def test_no_block_is_longer_than_it_may_be() -> None:
+    assert list(run.blocks(1, 8, 4, longest=2)) == [2, 1, 2, 2]
+
+
 # Other versions
 
 

@@ -1,0 +1,136 @@
+"""The one port that is open to the outside: what sites need of Flower's server link, and nothing else of it.
+
+Flower serves sites, its own processes and whoever starts runs on one port, and asks the last for no key: who reached
+that port could have the server run code of his own. So the server link listens on this machine alone, and this stands
+before it: requests of the paths that a SuperNode uses go through, as they are, up to a size; all others are not found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+PATHS = frozenset(
+    f"/v1/fleet/{name}"
+    for name in (
+        "register-node",
+        "activate-node",
+        "deactivate-node",
+        "unregister-node",
+        "send-node-heartbeat",
+        "pull-messages",
+        "push-messages",
+        "get-run",
+        "get-fab",
+        "push-object",
+        "pull-object",
+        "confirm-message-received",
+    )
+)
+MOST_BYTES = 2**28  # of a request
+HOP = frozenset({b"host", b"connection", b"content-length", b"transfer-encoding", b"keep-alive", b"upgrade", b"te"})
+
+
+class Front:
+    """An ASGI application that passes on what sites may ask.
+
+    Args:
+      inner: The server link, `https://127.0.0.1:PORT`.
+      root: The authority that signed its certificate; None: it has none.
+      most_bytes: Of a request.
+    """
+
+    def __init__(self, inner: str, root: Path | None, most_bytes: int = MOST_BYTES):
+        import httpx
+
+        verify: Any = ssl.create_default_context(cafile=str(root)) if root else False
+        self._client = httpx.AsyncClient(base_url=inner, verify=verify, timeout=600.0, trust_env=False)
+        self.most_bytes = most_bytes
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer a request."""
+        if scope["type"] == "lifespan":
+            await _live(receive, send)
+        elif scope["type"] == "http":
+            status, headers, body = await self._answer(scope, receive)
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+
+    async def _answer(self, scope: Any, receive: Any) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+        import httpx
+
+        if scope["method"] != "POST" or scope["path"] not in PATHS or scope["query_string"]:
+            return 404, [], b""
+        body = await self._body(receive)
+        if body is None:
+            return 413, [], b""
+        headers = [(name, value) for name, value in scope["headers"] if name.lower() not in HOP]
+        try:
+            reply = await self._client.post(scope["path"], content=body, headers=headers)
+        except httpx.HTTPError:
+            return 502, [], b""
+        kept = [(name.lower(), value) for name, value in reply.headers.raw if name.lower() not in HOP]
+        kept = [(name, value) for name, value in kept if name != b"content-encoding"]
+        return reply.status_code, kept, reply.content
+
+    async def _body(self, receive: Any) -> bytes | None:
+        """The request's body; None where it is too long."""
+        pieces, length = [], 0
+        while True:
+            event = await receive()
+            if event["type"] == "http.disconnect":
+                return None
+            pieces.append(event.get("body", b""))
+            length += len(pieces[-1])
+            if length > self.most_bytes:
+                return None
+            if not event.get("more_body"):
+                return b"".join(pieces)
+
+
+async def _live(receive: Any, send: Any) -> None:
+    while (await receive())["type"] == "lifespan.startup":
+        await send({"type": "lifespan.startup.complete"})
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+@contextlib.contextmanager
+def open_to(host: str, port: int, inner: str, keys: Path | None) -> Iterator[None]:
+    """Stand before the server link until the end of the context.
+
+    Args:
+      host: Where to listen.
+      port: Likewise.
+      inner: The server link.
+      keys: Folder with `server.pem`, `server.key` and `ca.pem`; None: without TLS.
+
+    Raises:
+      ValueError: The port cannot be had.
+    """
+    import uvicorn
+
+    tls: Any = {"ssl_certfile": str(keys / "server.pem"), "ssl_keyfile": str(keys / "server.key")} if keys else {}
+    front = Front(inner, keys / "ca.pem" if keys else None)
+    quiet: Any = {"log_level": "error", "access_log": False, "server_header": False}
+    server = uvicorn.Server(uvicorn.Config(front, host=host, port=port, **tls, **quiet))
+    thread = threading.Thread(target=_run, args=(server,), daemon=True)
+    thread.start()
+    while thread.is_alive() and not server.started:
+        time.sleep(0.05)
+    if not server.started:
+        raise ValueError(f"{host}:{port} cannot be listened on, it may be taken: give another --port or --host.")
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        thread.join(timeout=5.0)
+
+
+def _run(server: Any) -> None:
+    with contextlib.suppress(SystemExit):
+        server.run()
