@@ -132,8 +132,8 @@ def check_transform(
         if not transform.sum_only and not moved <= zero_tolerance:
             raise AssertionError(f"{name} moves a message equal to the broadcast by {moved:.3g}. Leave it as it is.")
         once = compiled(part, update, broadcast, key)
-        assert_same(_upload(part, update, broadcast, key), once, f"{name} differs when it is compiled.", 1e-6)
+        assert_same(_upload(part, update, broadcast, key), once, f"{name} differs when it is compiled.", 1e-5)
         seeds = jax.jit(jax.vmap(_upload, in_axes=(None, None, None, 0)))(
             part, update, broadcast, jnp.stack([key, key])
         )
-        assert_same(rows(seeds, 1), once, f"{name} differs when it is vmapped over seeds.", 1e-6)
+        assert_same(rows(seeds, 1), once, f"{name} differs when it is vmapped over seeds.", 1e-5)
