@@ -4,7 +4,7 @@ A release adds normal noise of deviation `z S` to something that one client can 
 multiplier. Without sampling of clients, `T` releases are one Gaussian mechanism of multiplier `z / sqrt(T)`, whose
 epsilon is known exactly. With Poisson sampling it is not, and dp-accounting bounds it.
 
-References: balle2018gaussian, mironov2017rdp, koskela2020pld, dong2022gdp.
+References: balle2018gaussian, dong2022gdp, mironov2017rdp, koskela2020pld, doroshenko2022dots.
 """
 
 from __future__ import annotations
@@ -84,8 +84,9 @@ def spent(
       noise_multiplier: `z`, standard deviation over sensitivity; 0: infinite epsilon.
       releases: `T`, from 0.
       delta: Above 0, below 1.
-      accountant: "exact" where clients are not sampled; "pld": privacy loss distributions (Koskela et al. 2020) and
-        "rdp": Rényi divergences (Mironov 2017), both of dp-accounting and for adding or removing a client.
+      accountant: "exact" where clients are not sampled; "pld": privacy loss distributions (Koskela et al. 2020,
+        Doroshenko et al. 2022) and "rdp": Rényi divergences (Mironov 2017), both of dp-accounting and for adding or
+        removing a client.
       sampling: Probability with which a client takes part in a release, independently of all else, its outcome secret.
         Experiments do not sample clients, so it is 1 there.
 

@@ -194,8 +194,8 @@ def _check_before(noise: Transform, before: Sequence[Transform], bounded: bool) 
 def _check_after(noise: Transform, part: Transform) -> None:
     if noise.hides == "central" and part.bounds_norm:
         raise ValueError(
-            f"{_name(part)} after {_name(noise)} moves messages that were clipped, and towards another centre where they "
-            f"are predictions: put {_name(part)} before {_name(noise)}."
+            f"{_name(part)} after {_name(noise)} moves messages that were clipped, and predictions towards another "
+            f"centre: put {_name(part)} before {_name(noise)}."
         )
     if noise.hides == "central" and part.loses:
         raise ValueError(

@@ -8,7 +8,7 @@ none, is absent with weight 0; a message of difference 0 stays one.
 What is guaranteed is that of ideal noise. Here it is pseudo-random, follows from the seed, and is in float32: it hides
 nothing from who knows the seed, and nobody has hardened it against what floating point shows (Mironov 2012).
 
-References: mcmahan2018dplstm, geyer2017dpfl, dwork2006mechanism, mironov2012lsb, duchi2008simplex.
+References: mcmahan2018dplstm, geyer2017dpfl, mironov2012lsb, duchi2008simplex.
 """
 
 from __future__ import annotations

@@ -190,14 +190,13 @@ class Simulation:
         return federation, self._in_time(arrays | self._spent(rounds), rounds)
 
     def _check_budget(self, last: int) -> None:
-        allowed = self.experiment.last_round
-        if last <= allowed < self.experiment.num_rounds or allowed == self.experiment.num_rounds:
+        spent = self.experiment.guarantee(last)
+        if spent is None or spent.budget is None or spent.epsilon <= spent.budget:
             return
-        spent = self.experiment.guarantee(allowed)
-        assert spent is not None
         raise ValueError(
-            f"Round {last} cannot be run, for the privacy budget allows {allowed}: {spent.stopped(last)} Raise "
-            "transforms.epsilon in a new run, or add more noise."
+            f"Round {last} would bring epsilon to {spent.epsilon:.4g}, beyond the privacy budget of {spent.budget:g} at "
+            f"delta = {spent.delta:g}, which ends with round {self.experiment.last_round}: run no more, or start a new "
+            "run with another transforms.epsilon."
         )
 
     def _spent(self, rounds: np.ndarray) -> dict[str, np.ndarray]:

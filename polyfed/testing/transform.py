@@ -39,6 +39,8 @@ def _check_message(transform: Transform, update: Update, broadcast: Payload, com
     for fact in ("sum_only", "bounds_norm", "keeps_norm", "hostile"):
         if not isinstance(getattr(transform, fact, None), bool):
             raise AssertionError(f"{name} does not say whether it is {fact}. Set {fact} to True or False in the class.")
+    if transform.hides not in ("", "central", "local"):
+        raise AssertionError(f'{name} says hides = {transform.hides!r}. Set it to "", "central" or "local".')
     sent, state = compiled(transform, update, broadcast, jax.random.key(0))
     if form(sent) != form(update):
         raise AssertionError(f"{name} sends {form(sent)[1]} for {form(update)[1]}. Keep shapes and types.")

@@ -1,7 +1,8 @@
-"""Clipping and noise: what leaves, against naive loops; the distribution of the noise; messages that are no messages."""
+"""Clipping and noise: what leaves, against naive loops; the distribution of the noise; messages that are none."""
 
 import functools
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +21,7 @@ KINDS = (Probabilities, Logits, Gaussians, ActionValues)
 KEY = jax.random.key(7)
 
 
+@eqx.filter_jit
 def released(part, update, broadcast, key=KEY, rule=None):
     """What a server makes of a round: the way up, the rule, the way back."""
     one = jax.tree.map(lambda x: x[0], update.payload)
@@ -178,9 +180,8 @@ def test_noise_has_the_form_of_what_it_is_put_on():
 @pytest.mark.parametrize("kind", [Probabilities, Gaussians])
 def test_keeps_the_contract_with_predictions(kind):
     """Central noise does too, but for distances to the broadcast, which is not the centre there."""
-    check_transform(
-        LocalNoise(0.5, 2.0), made_up=functools.partial(made_up_predictions, kind), zero_tolerance=float("inf")
-    )
+    made_up = functools.partial(made_up_predictions, kind)
+    check_transform(LocalNoise(0.5, 2.0), made_up=made_up, zero_tolerance=float("inf"))
 
 
 @pytest.mark.parametrize("make", [CentralNoise, LocalNoise])

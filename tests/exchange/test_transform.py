@@ -81,9 +81,14 @@ class Undecided(Transform):
     sum_only: ClassVar[None] = None
 
 
+class Secretive(Transform):
+    hides: ClassVar[str] = "everything"
+
+
 @pytest.mark.parametrize(
     ("transform", "sentence"),
     [
+        (Secretive(), "hides = 'everything'. Set it to"),
         (Undecided(), "does not say whether it is sum_only"),
         (Broken("type"), "Keep shapes and types"),
         (Broken("state"), "state changes its shapes"),
