@@ -194,9 +194,9 @@ class Simulation:
         if spent is None or spent.budget is None or spent.epsilon <= spent.budget:
             return
         raise ValueError(
-            f"Round {last} would bring epsilon to {spent.epsilon:.4g}, beyond the privacy budget of {spent.budget:g} at "
-            f"delta = {spent.delta:g}, which ends with round {self.experiment.last_round}: run no more, or start a new "
-            "run with another transforms.epsilon."
+            f"Round {last} would bring epsilon to {spent.epsilon:.4g}, beyond the privacy budget of {spent.budget:g} "
+            f"at delta = {spent.delta:g}, which ends with round {self.experiment.last_round}: run no more, or start a "
+            "new run with another transforms.epsilon."
         )
 
     def _spent(self, rounds: np.ndarray) -> dict[str, np.ndarray]:
