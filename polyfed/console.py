@@ -93,6 +93,8 @@ class Monitor:
         if (text := scrambled(progress)) and progress.arm not in self._warned:
             self._warned.add(progress.arm)
             self._console.print(f"[yellow]{escape(text)}[/]", soft_wrap=True)
+        if progress.metrics and (spent := privacy(progress)):
+            self._console.print(escape(spent), highlight=False, soft_wrap=True)
         if not progress.returns.size:
             return
         row = self._row(progress)
@@ -154,6 +156,15 @@ def diverged(progress: Progress) -> list[int]:
     silent = set() if guests is None else {c for c in guests.clients if np.isnan(loss[..., c]).all()}
     there = progress.metrics.get("joined", np.ones(loss.shape)) > 0
     return [int(c) for c in np.flatnonzero((there & ~np.isfinite(loss)).any(axis=(0, 1))) if c not in silent]
+
+
+def privacy(progress: Progress) -> str:
+    """What clients' privacy has cost when an arm is done; empty before, and where no noise hides them."""
+    experiment = progress.simulation.experiment
+    spent = experiment.guarantee(progress.round)
+    if spent is None or progress.round < experiment.last_round:
+        return ""
+    return " ".join(filter(None, (f"{progress.arm}: {spent.sentence}", spent.caution)))
 
 
 def scrambled(progress: Progress) -> str:

@@ -70,10 +70,12 @@ from polyfed.environments import (
 from polyfed.environments.gymnasium_world import Gymnasium
 from polyfed.environments.schedule import Change, check_schedule
 from polyfed.exchange import (
+    CentralNoise,
     ClipNorm,
     HalfPrecision,
     Hostile,
     Int8,
+    LocalNoise,
     LoseMessages,
     Nothing,
     Parameters,
@@ -82,6 +84,7 @@ from polyfed.exchange import (
     Predictions,
     TopK,
 )
+from polyfed.exchange.ledger import Guarantee, check_order, noise_of, rounds_within
 from polyfed.exchange.server_walk import ServerStates
 from polyfed.leaves import check_leaves, differing, stacked, with_number
 from polyfed.membership import check_joins, first_rounds, members
@@ -100,7 +103,8 @@ Robust = CoordinateMedian | TrimmedMean | GeometricMedian | Krum | CentredClippi
 Fusion = WeightedMean | WassersteinBarycenter | LocalOnly | AlignedMean | NestedMean | Switch
 AnyRule = Fusion | Robust | Consensus | SharedWalk
 AnyServerOptimizer = ServerSGD | ServerMomentum | ServerAdam | ServerYogi
-AnyTransform = ClipNorm | HalfPrecision | Int8 | TopK | LoseMessages | Hostile | PoisonedPredictions
+Compression = HalfPrecision | Int8 | TopK
+AnyTransform = ClipNorm | Compression | LoseMessages | Hostile | PoisonedPredictions | CentralNoise | LocalNoise
 
 
 class Evaluation(eqx.Module):
@@ -207,6 +211,21 @@ class Experiment(eqx.Module):
     def there(self, rounds: np.ndarray) -> np.ndarray:
         """Who takes part in which round, `[R, C]`."""
         return members(self.first_rounds, rounds)
+
+    @property
+    def last_round(self) -> int:
+        """The last round that is run: `num_rounds`, or fewer where a privacy budget allows no more."""
+        return rounds_within(noise_of(self.transforms), self.num_rounds, self.payload.exchanges)
+
+    def guarantee(self, rounds: int) -> Guarantee | None:
+        """What clients' privacy has cost after so many rounds; None where no noise is added.
+
+        Clients are not sampled: each takes part in every round, as far as it comes.
+        """
+        part, each = noise_of(self.transforms), self.payload.exchanges
+        if part is None:
+            return None
+        return Guarantee.of(part, rounds=rounds, releases_per_round=each, num_clients=self.num_clients)
 
     def fingerprint(self) -> str:
         """A digest of what is read from files: samples, public states; empty where nothing is."""
@@ -428,6 +447,8 @@ class Experiment(eqx.Module):
 
         def merge(payload: Any) -> Any:
             one, rule = jax.tree.map(lambda x: x[0], payload), cast(Any, self.rule)
+            for transform in self.transforms:
+                transform.init(one, self.num_agents)
             return rule.aggregate(rule.init(one), Update(payload, jnp.ones(self.num_agents, jnp.float32)))[0]
 
         groups = [(name, g) for name, g in self.named_groups() if not isinstance(g.agent, Foreign)]
@@ -484,12 +505,23 @@ class Experiment(eqx.Module):
                     f"{name} reveals only the sum of the messages, but {rule} needs them one by one: "
                     f"use WeightedMean, or drop {name}."
                 )
-            if bounded and not transform.keeps_norm:
+            if bounded and not transform.keeps_norm and transform.hides != "local":
                 raise ValueError(
                     f"{name} after {bounded} may enlarge a message that was clipped, so the bound would no longer "
                     f"hold: put {name} before {bounded}."
                 )
-            bounded = name if transform.bounds_norm else bounded
+            bounded = name if transform.bounds_norm else None if transform.hides == "local" else bounded
+        check_order(self.transforms, self.rule, not getattr(self.variation, "even", True))
+        self._check_budget()
+
+    def _check_budget(self) -> None:
+        """Refuse a budget that not even one round stays within."""
+        if self.last_round < 1 and (first := self.guarantee(1)) is not None:
+            raise ValueError(
+                f"The first round would spend epsilon = {first.epsilon:.4g} at delta = {first.delta:g}, beyond the "
+                f"budget of {first.budget:g}: raise transforms.noise_multiplier = {first.noise_multiplier:g}, or the "
+                "budget."
+            )
 
 
 def _form_of_one(payload: Any) -> Any:

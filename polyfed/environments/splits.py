@@ -8,6 +8,7 @@ References: mcmahan2017fedavg, yurochkin2019bayesian, hsu2019fedavgm.
 from __future__ import annotations
 
 import abc
+from typing import ClassVar
 
 import equinox as eqx
 import numpy as np
@@ -25,9 +26,13 @@ MAX_DRAWS = 1000  # of a Dirichlet split, until everybody has enough
 class Split(eqx.Module):
     """Which client holds which samples of a data set.
 
+    A fact that the experiment checks: `even`, all clients hold equally many.
+
     >>> isinstance(EqualSplit(), Split)
     True
     """
+
+    even: ClassVar[bool] = False
 
     @abc.abstractmethod
     def rows(self, samples: Samples, num_clients: int) -> Rows:
@@ -71,6 +76,8 @@ class EqualSplit(Split):
     array([375., 375., 375., 375.])
     """
 
+    even: ClassVar[bool] = True
+
     seed: int = eqx.field(default=0, static=True)  # of the order
 
     def rows(self, samples: Samples, num_clients: int) -> Rows:
@@ -92,6 +99,8 @@ class LabelShards(Split):
     >>> counts.shape, int((counts > 0).sum(axis=1).max()) <= 4
     ((10, 10), True)
     """
+
+    even: ClassVar[bool] = True
 
     shards_per_client: int = eqx.field(default=2, static=True)  # 1 is the most extreme
     seed: int = eqx.field(default=0, static=True)  # of the deal

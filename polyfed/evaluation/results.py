@@ -9,6 +9,7 @@ import numpy as np
 
 from polyfed.environments.schedule import Change
 from polyfed.evaluation.yardstick import Yardstick
+from polyfed.exchange.ledger import Guarantee
 
 
 def mean_where(values: np.ndarray, there: np.ndarray) -> np.ndarray:
@@ -45,6 +46,7 @@ class ArmResult:
       experiment: The arm's experiment as data.
       seconds: Run time without compilation; `compile_seconds` beside it.
       members: `[N, C]` bool, who takes part in the round that follows each evaluation; none given: all.
+      privacy: What clients' privacy has cost up to the last evaluation; none where no noise hides it.
       public_states: `[M, D]`, on which clients tell each other what they would do; none where they do not.
     """
 
@@ -63,6 +65,7 @@ class ArmResult:
     compile_seconds: float
     public_states: np.ndarray | None = None
     members: np.ndarray | None = None
+    privacy: Guarantee | None = None
 
     @property
     def there(self) -> np.ndarray:

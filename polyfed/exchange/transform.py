@@ -39,6 +39,10 @@ class Transform(eqx.Module):
     - `loses`: it can make a client absent.
     - `keeps_norm`: the transform never enlarges that difference; what follows a `bounds_norm` transform must keep it.
     - `hostile`: it stands for clients that lie, who may agree on what they send and send anything.
+    - `hides`: it adds noise that hides a client: "central", to what the server made of the sum; "local", to the message
+      of each client; "": it adds none. A transform that does has the fields of `privacy.CentralNoise`.
+    - `clips`: it bounds what a client sends before it adds such noise.
+    - `stale`: a message may arrive any number of rounds after it was made, and more than one of a client in a round.
 
     The do-nothing defaults may be replaced; `upload` must act on each client alone unless `sum_only` or `hostile`.
     """
@@ -48,6 +52,9 @@ class Transform(eqx.Module):
     bounds_norm: ClassVar[bool] = False
     keeps_norm: ClassVar[bool] = False
     hostile: ClassVar[bool] = False
+    hides: ClassVar[str] = ""
+    clips: ClassVar[bool] = False
+    stale: ClassVar[bool] = False
 
     def check(self) -> None:
         """Raise `ValueError` in one sentence if a field is out of range."""

@@ -19,7 +19,8 @@ def summary(runs: Sequence[RunResult]) -> str:
         lines = [_table(of), "", found.headline, *([found.standing] if found.standing else [])]
         for pair, clauses in found.findings:
             lines += [f"  {pair}", *(f"    {said}" for _, said in clauses)]
-        parts.append("\n".join([*lines, *found.cautions]))
+        hidden = [f"{entry.label}: {entry.arm.privacy.sentence}" for entry in of if entry.arm.privacy is not None]
+        parts.append("\n".join([*lines, *hidden, *found.cautions]))
     return "\n\n".join(parts)
 
 

@@ -138,7 +138,7 @@ def _unseen(agent: Agent, fresh: Any, experiment: Experiment) -> list[str]:
 def _kept(path: Path, names: list[str], experiment: Experiment, nth_seed: int, client: int) -> dict[str, np.ndarray]:
     """Leaves of a client's state from the checkpoint of the last round; a learner may stand inside another there."""
     found = [read_manifest(folder) for folder in checkpoints(path)[:1]]
-    if not found or found[0].round != experiment.num_rounds:
+    if not found or found[0].round != experiment.last_round:
         raise DamagedError(
             f"{path} has no checkpoint of its last round, where {', '.join(names)} of client {client} would stand: "
             "play or export the policy of an arm whose checkpoints were kept, or the global one."

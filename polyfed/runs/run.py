@@ -97,11 +97,14 @@ def go_on(
             "go back to those versions, or go on all the same with --force."
         )
     experiment, seeds = store.read_experiment(record)
-    if record.get("data", "") != experiment.fingerprint() and not force:
+    other = record.get("data", "") != experiment.fingerprint()
+    if other and not force:
         raise ResumeMismatchError(
             f"{folder} was started with other samples than its data set now holds, so the result would not be that of "
             "one run: put the files back, or go on all the same with --force."
         )
+    if changed or other:
+        _refuse_noise_twice(folder, experiment)
     with store.locked(folder):
         write_yardstick(folder, experiment, seeds, say)
         methods = arms(experiment)
@@ -109,6 +112,17 @@ def go_on(
             path = folder / "arms" / method
             if not store.is_done(path):
                 _run_arm(path, make(arm, seeds), tuple(methods), watch, checkpoint_seconds)
+
+
+def _refuse_noise_twice(folder: Path, experiment: Experiment) -> None:
+    """Raise `ResumeMismatchError` where rounds that are done again would have the same noise on other sums."""
+    for method, arm in arms(experiment).items():
+        if arm.guarantee(0) is not None:
+            raise ResumeMismatchError(
+                f"{folder} was started on other versions, another machine or other samples, so rounds of {method} that "
+                "are done again would release other sums under the same noise and show what it hides: start a new run "
+                "with other seeds."
+            )
 
 
 def _run_arm(path: Path, simulation: Simulation, methods: tuple[str, ...], watch: Watch, pause: float) -> None:
@@ -130,20 +144,27 @@ def _run_arm(path: Path, simulation: Simulation, methods: tuple[str, ...], watch
     )
     tell(" ".join(complaints))
     saved = time.monotonic()
-    every, longest = experiment.evaluation.every, simulation.longest_block
-    for block in blocks(done, experiment.num_rounds, every, longest):
+    every, longest, last = experiment.evaluation.every, simulation.longest_block, experiment.last_round
+    for block in blocks(done, last, every, longest):
         federation, metrics = simulation.advance(federation, block)
         store.log_rounds(path, done + 1, metrics, seeds)
         done += block
         returns = np.zeros((len(seeds), 0, 0))
-        if done == experiment.num_rounds or done % every == 0:
+        if done == last or done % every == 0:
             returns = simulation.evaluate(federation)
             store.log_evaluation(path, done, returns)
-        if done == experiment.num_rounds or time.monotonic() - saved >= pause:
+        if done == last or time.monotonic() - saved >= pause:
             write_checkpoint(path, done, simulation.unpadded(federation), identity, logs)
             saved = time.monotonic()
-        tell(simulation.told())
+        tell(" ".join(filter(None, (simulation.told(), _stopped(experiment, done)))))
     _finish(path, simulation, federation)
+
+
+def _stopped(experiment: Experiment, done: int) -> str:
+    """Why a privacy budget ends an arm here; empty where it does not."""
+    spent = experiment.guarantee(done)
+    why = "" if spent is None or done < experiment.last_round else spent.stopped(experiment.num_rounds)
+    return f"{experiment.method}: {why}" if why else ""
 
 
 def blocks(done: int, num_rounds: int, every: int, longest: int = 10**9) -> Iterable[int]:
@@ -159,7 +180,7 @@ def blocks(done: int, num_rounds: int, every: int, longest: int = 10**9) -> Iter
 
 
 def _finish(path: Path, simulation: Simulation, federation: Any) -> None:
-    """Write the final weights per seed, then mark the arm as complete."""
+    """Write the final weights per seed, then mark the arm as complete, with what clients' privacy has cost."""
     checksums: dict[str, str] = {}
     clients = simulation.unpadded(federation).clients
     kept = [jax.vmap(parts.agent.parameters) for parts in simulation.homes.parts[: len(clients)]]  # none live afar
@@ -179,6 +200,8 @@ def _finish(path: Path, simulation: Simulation, federation: Any) -> None:
         for name, model in models.items():
             checksums[f"seed-{seed}/{name}"] = write_arrays(folder / f"{name}.safetensors", model)
     data = {"seconds": simulation.seconds, "compile_seconds": simulation.compile_seconds, "weights": checksums}
+    if (spent := simulation.experiment.guarantee(int(federation.round))) is not None:
+        data["privacy"] = spent.record
     store.write_done(path, data)
 
 

@@ -56,6 +56,9 @@ def create(root: Path, experiment: Experiment, seeds: tuple[int, ...], command: 
         "versions": versions(),
         "machine": machine(),
     }
+    planned = {method: arm.guarantee(arm.last_round) for method, arm in arms(experiment).items()}
+    if any(planned.values()):  # what will have been spent when all rounds are done
+        record["privacy"] = {method: spent.record for method, spent in planned.items() if spent is not None}
     inside = [Path("arms", method) for method in arms(experiment)]
     return new_folder(root / experiment.name, record, digest([record["experiment"], record["seeds"]]), inside)
 
@@ -296,6 +299,7 @@ def _load_arm(path: Path, arm: Experiment, seeds: tuple[int, ...]) -> ArmResult:
         compile_seconds=float(done.get("compile_seconds", 0.0)),
         public_states=read_states(path),
         members=judged(arm.first_rounds, rounds) if arm.joins else None,
+        privacy=arm.guarantee(int(rounds[-1])),
     )
 
 

@@ -69,6 +69,7 @@ EXTRAS = {
     "report": ("matplotlib",),
     "play": ("pygame", "PIL"),
     "tensorboard": ("tensorboard",),
+    "privacy": ("dp_accounting",),
     "export": ("onnx", "onnxruntime"),
 }
 

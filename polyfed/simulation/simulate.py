@@ -174,9 +174,14 @@ class Simulation:
 
         Returns:
           `(federation, metrics)`: per client `[R, S, C]`, of the server `[R, S]`; among them `steps`, environment
-          steps per client, and `bytes_up` and `bytes_down`, all three exact integers.
+          steps per client, and `bytes_up` and `bytes_down`, all three exact integers; and, where noise hides clients,
+          `epsilon`, what was spent up to each round.
+
+        Raises:
+          ValueError: A privacy budget does not allow so many rounds; none of them is run.
         """
         rounds = int(federation.round) + 1 + np.arange(num_rounds)
+        self._check_budget(int(rounds[-1]))
         began, compiled = time.perf_counter(), compile_seconds()
         if self.guests is None:
             federation, metrics = run_rounds(federation, self.homes, self.parts, self.plan, num_rounds)
@@ -192,7 +197,25 @@ class Simulation:
         sent = {"bytes_up": np.full(shape, traffic.up), "bytes_down": np.full(shape, traffic.down)}
         arrays = arrays | {"steps": self._steps(arrays.get("steps"), shape)} | sent
         self._round = int(rounds[-1])
-        return federation, self._in_time(arrays, rounds)
+        return federation, self._in_time(arrays | self._spent(rounds), rounds)
+
+    def _check_budget(self, last: int) -> None:
+        spent = self.experiment.guarantee(last)
+        if spent is None or spent.budget is None or spent.epsilon <= spent.budget:
+            return
+        raise ValueError(
+            f"Round {last} would bring epsilon to {spent.epsilon:.4g}, beyond the privacy budget of {spent.budget:g} "
+            f"at delta = {spent.delta:g}, which ends with round {self.experiment.last_round}: run no more, or start a "
+            "new run with another transforms.epsilon."
+        )
+
+    def _spent(self, rounds: np.ndarray) -> dict[str, np.ndarray]:
+        """Epsilon after each round, `[R, S]`: of one federation, which a seed repeats."""
+        found = [self.experiment.guarantee(int(round_)) for round_ in rounds]
+        if found[0] is None:
+            return {}
+        epsilon = [np.nan if one is None else one.epsilon for one in found]
+        return {"epsilon": np.repeat(np.asarray(epsilon)[:, None], len(self.seeds), axis=1)}
 
     def _in_time(self, arrays: dict[str, np.ndarray], rounds: np.ndarray) -> dict[str, np.ndarray]:
         """Figures of the members of each round, and beside them who was one, and whose worlds moved."""

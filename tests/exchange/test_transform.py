@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from polyfed.exchange import TRANSFORMS, ClipNorm, LoseMessages, PoisonedPredictions, Transform
+from polyfed.exchange import TRANSFORMS, ClipNorm, LocalNoise, LoseMessages, PoisonedPredictions, Transform
 from polyfed.testing import check_transform, made_up_update
 from polyfed.testing.predictions import made_up_predictions
 from polyfed.types import Probabilities, Update
@@ -19,7 +19,8 @@ from polyfed.types import Probabilities, Update
 def test_keeps_the_contract(transform):
     poisons = isinstance(transform, PoisonedPredictions)
     made_up = functools.partial(made_up_predictions, Probabilities) if poisons else made_up_update
-    check_transform(transform, made_up=made_up, zero_tolerance=float("inf") if poisons else 0.0)
+    moves = poisons or isinstance(transform, LocalNoise)
+    check_transform(transform, made_up=made_up, zero_tolerance=float("inf") if moves else 0.0)
 
 
 def test_does_nothing_unless_told():
@@ -80,9 +81,14 @@ class Undecided(Transform):
     sum_only: ClassVar[None] = None
 
 
+class Secretive(Transform):
+    hides: ClassVar[str] = "everything"
+
+
 @pytest.mark.parametrize(
     ("transform", "sentence"),
     [
+        (Secretive(), "hides = 'everything'. Set it to"),
         (Undecided(), "does not say whether it is sum_only"),
         (Broken("type"), "Keep shapes and types"),
         (Broken("state"), "state changes its shapes"),
