@@ -22,6 +22,7 @@ class WireSize:
     values: int  # numbers of the payload that are sent
     each: int = 4  # bytes of one
     beside: int = 0  # bytes of scales, indices and whatever else goes along
+    clients: int = 1  # that take part, for what goes along for each of them
 
     @property
     def total(self) -> int:
@@ -39,8 +40,12 @@ class Transform(eqx.Module):
     - `loses`: it can make a client absent.
     - `keeps_norm`: the transform never enlarges that difference; what follows a `bounds_norm` transform must keep it.
     - `hostile`: it stands for clients that lie, who may agree on what they send and send anything.
+    - `compresses`: it leaves fewer or shorter numbers, which saves bytes only where nothing encodes them anew.
+    - `late`: a message can come in a later round than the one in which it was made.
+    - `counts_clients`: it looks at who came, so that it acts where all messages are, at the server.
 
-    The do-nothing defaults may be replaced; `upload` must act on each client alone unless `sum_only` or `hostile`.
+    The do-nothing defaults may be replaced; `upload` must act on each client alone unless `sum_only`, `hostile` or
+    `counts_clients`.
     """
 
     sum_only: ClassVar[bool] = False
@@ -48,10 +53,17 @@ class Transform(eqx.Module):
     bounds_norm: ClassVar[bool] = False
     keeps_norm: ClassVar[bool] = False
     hostile: ClassVar[bool] = False
+    compresses: ClassVar[bool] = False
+    late: ClassVar[bool] = False
+    counts_clients: ClassVar[bool] = False
 
     def check(self) -> None:
         """Raise `ValueError` in one sentence if a field is out of range."""
         return
+
+    def check_clients(self, num_clients: int) -> None:
+        """Raise `ValueError` in one sentence if it cannot act among so many clients."""
+        del num_clients
 
     def init(self, payload: Payload, num_clients: int) -> Any:
         """The transform's memory between rounds; `payload` is one client's, to fix shapes."""
@@ -77,3 +89,8 @@ class Transform(eqx.Module):
     def wire(self, size: WireSize) -> WireSize:
         """What a message of that size takes after this transform."""
         return size
+
+    def relayed(self, size: WireSize) -> int:
+        """Bytes that the server sends each client on its account, beside the broadcast."""
+        del size
+        return 0
