@@ -77,6 +77,7 @@ class Client:
         Raises:
           Unsafe: An answer could tell more than the sum, or all questions were answered.
           Refused: It is no such question.
+          ValueError: Another client's key or share is no good.
         """
         if not self.phase:
             raise Unsafe(f"{self.name} was asked again after its last answer, and answers a question once.")

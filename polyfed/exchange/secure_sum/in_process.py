@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -54,6 +55,10 @@ def run_sum(
     return server, transcript
 
 
+_begun = jax.jit(lambda part, update, broadcast: part.begun(update, broadcast))
+_known = jax.jit(lambda part, *known: part.known(*known))
+
+
 def sum_securely(
     part: SecureSum, update: Update, broadcast: Payload, silent_from: Mapping[int, Phase] | None = None
 ) -> Update:
@@ -70,13 +75,14 @@ def sum_securely(
     [[3.0], [3.0], [3.0]]
     """
     weight, clients = jnp.asarray(update.weight), tuple(f"client-{k}" for k in range(len(update.weight)))
-    coded, whole = part.begun(update, broadcast)
+    coded, whole = _begun(part, update, broadcast)
     silent: dict[str, Phase] = {f"client-{k}": phase for k, phase in (silent_from or {}).items()}
     silent |= {f"client-{k}": "keys" for k in np.flatnonzero(np.asarray(whole) == 0)}
     terms = Terms(Envelope("in-process", "", 0, ""), clients, part.needed(len(clients)), coded.shape[1])
     try:
         server, _ = run_sum(terms, dict(zip(clients, np.asarray(coded), strict=True)), silent)
     except TooFew:
-        return part.known(update.payload, broadcast, jnp.zeros(coded.shape[1], jnp.uint32), 0 * whole, weight)
+        return _known(part, update.payload, broadcast, jnp.zeros(coded.shape[1], jnp.uint32), 0 * whole, weight)
     came = jnp.asarray(np.isin(clients, server.came))
-    return part.known(update.payload, broadcast, jnp.asarray(server.total), jnp.where(came, whole, 0), weight)
+    total = jnp.asarray(server.total)
+    return _known(part, update.payload, broadcast, total, jnp.where(came, whole, 0), weight)

@@ -71,7 +71,8 @@ are 256: lower transforms.limit or transforms.fraction_bits.
         if num_clients > most:
             raise ValueError(
                 f"A sum modulo 2^32 of changes up to {self.limit:g} in steps of 2^-{self.fraction_bits} is exact for "
-                f"at most {most} clients, but there are {num_clients}: lower transforms.limit or transforms.fraction_bits."
+                f"at most {most} clients, but there are {num_clients}: lower transforms.limit or "
+                "transforms.fraction_bits."
             )
 
     def needed(self, num_clients: int) -> int:
