@@ -78,7 +78,12 @@ def test_named_experiments_pass_and_bear_their_names(name):
         {"transforms": (HalfPrecision(), ClipNorm(), LoseMessages())},
         {"transforms": (ClipNorm(2.0), ClipNorm(1.0))},
         {"transforms": (SumOnly(),), "rule": WeightedMean(), "evaluation__own": False},
-        {"transforms": (ClipNorm(), SumOnly()), "server_optimizer": ServerAdam(), "evaluation__own": False},
+        {
+            "transforms": (ClipNorm(), SumOnly()),
+            "rule": WeightedMean(),
+            "server_optimizer": ServerAdam(),
+            "evaluation__own": False,
+        },
         {"transforms": (LoseMessages(), DelayMessages(), VanishAndReturn(), PartialWork(), Quorum(3), ClipNorm())},
         {"rule": LocalOnly()},
         {"agent__learning_rate": (1e-3, 1e-4, 1e-5)},
@@ -300,7 +305,7 @@ FITS = [
     predicting(refresh="event") | {"transforms": (LoseMessages(),)},
     predicting(chunks=1) | {"transforms": (LoseMessages(), HalfPrecision())},
     predicting(refresh="event") | {"transforms": (LoseMessages(), SecureSum())},
-    predicting(chunks=1, repetitions=1) | {"transforms": (DelayMessages(),)},
+    predicting(refresh="event") | {"transforms": (DelayMessages(),)},
     predicting() | {"rule": Consensus("trimmed_mean", trim=1)},
     UNLIKE | ALONE,
     UNLIKE | predicting(),
@@ -406,9 +411,9 @@ REFUSALS += [
         'of the public states for that on the next: use distillation.refresh = "event", or drop LoseMessages.',
     ),
     (
-        predicting(refresh="event") | {"transforms": (DelayMessages(),)},
+        predicting() | {"transforms": (DelayMessages(),)},
         "DelayMessages counts rounds, but clients exchange messages 10 times in one, of which a late one would answer "
-        "another: use distillation.chunks = 1 and repetitions = 1, or drop DelayMessages.",
+        'another: use distillation.refresh = "event", or drop DelayMessages.',
     ),
     (
         predicting(refresh="event") | {"transforms": (SecureSum(),), "rule": Consensus("median")},

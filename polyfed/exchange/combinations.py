@@ -72,7 +72,7 @@ def check_late(transforms: Sequence[Transform], payload: Any) -> None:
     >>> check_late((DelayMessages(),), Predictions())
     Traceback (most recent call last):
     ValueError: DelayMessages counts rounds, but clients exchange messages 10 times in one, of which a late one would \
-answer another: use distillation.chunks = 1 and repetitions = 1, or drop DelayMessages.
+answer another: use distillation.refresh = "event", or drop DelayMessages.
     """
     for part in transforms:
         name = type(part).__name__
@@ -84,5 +84,5 @@ answer another: use distillation.chunks = 1 and repetitions = 1, or drop DelayMe
         if part.late and payload.exchanges > 1:
             raise ValueError(
                 f"{name} counts rounds, but clients exchange messages {payload.exchanges} times in one, of which a "
-                f"late one would answer another: use distillation.chunks = 1 and repetitions = 1, or drop {name}."
+                f'late one would answer another: use distillation.refresh = "event", or drop {name}.'
             )

@@ -96,10 +96,14 @@ are 256: lower transforms.limit or transforms.fraction_bits.
 
     def begun(self, update: Update, broadcast: Payload) -> tuple[UInt32[Array, "C D"], UInt32[Array, " C"]]:
         """What each client would put into the sum, and its whole weight, 0 where it cannot take part."""
-        rows = changes(update.payload, broadcast)
-        sane = jnp.all(jnp.isfinite(rows), axis=1)
+        sane = jnp.all(jnp.isfinite(changes(update.payload, broadcast)), axis=1)
         whole = whole_weights(jnp.where(sane, update.weight, 0))
-        return encode(jnp.where(sane[:, None], rows, 0), whole, self.limit, self.fraction_bits), whole
+        return self.coded(update.payload, broadcast, whole), whole
+
+    def coded(self, payload: Payload, broadcast: Payload, whole: UInt32[Array, " C"]) -> UInt32[Array, "C D"]:
+        """The changes in fixed point; a client of a deployment passes a stack of one and its whole weight."""
+        rows = changes(payload, broadcast)
+        return encode(jnp.where(whole[:, None] > 0, rows, 0), whole, self.limit, self.fraction_bits)
 
     def known(
         self,

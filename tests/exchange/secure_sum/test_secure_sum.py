@@ -35,6 +35,7 @@ from polyfed.exchange.combinations import check_sums
 from polyfed.exchange.secure_sum.messages import bytes_beside
 from polyfed.experiments import load
 from polyfed.simulation.round import Server, ServerParts, server_round
+from polyfed.simulation.simulate import Simulation, Traffic
 from polyfed.types import Gaussians, Logits, Update
 
 RANDOM = np.random.default_rng(0)
@@ -231,6 +232,12 @@ def test_what_does_not_go_with_a_sum_is_refused_in_a_sentence(changes, sentence)
 )
 def test_what_goes_with_a_sum(transforms):
     dataclasses.replace(BASE, transforms=transforms).check()
+
+
+def test_a_run_counts_the_bytes_of_keys_and_shares():
+    plain, secret = (Simulation(dataclasses.replace(BASE, transforms=t), (0,)).traffic for t in ((), BASE.transforms))
+    up, down = bytes_beside(BASE.num_clients)
+    assert secret == Traffic(plain.up + up, plain.down + down)
 
 
 def test_one_client_is_not_hidden_by_itself():
