@@ -40,6 +40,7 @@ class Client:
       values: `[D]` uint32: its own numbers, see `fixed_point.encode`.
       identity: Its private key for signing, where the terms have identities.
 
+    >>> from polyfed.exchange.wire import Envelope
     >>> terms = Terms(Envelope("e", "r", 1, ""), ("ann", "bob"), threshold=2, num_values=1)
     >>> client = Client(terms, "ann", np.uint32([5]))
     >>> client.phase, len(client.answer(terms.ask("keys", np.zeros(2, bool)))) > 64, client.phase
