@@ -72,6 +72,7 @@ from polyfed.environments.schedule import Change, check_schedule
 from polyfed.exchange import (
     CentralNoise,
     ClipNorm,
+    DelayMessages,
     HalfPrecision,
     Hostile,
     Int8,
@@ -80,10 +81,15 @@ from polyfed.exchange import (
     Nothing,
     Parameters,
     PartialParameters,
+    PartialWork,
     PoisonedPredictions,
     Predictions,
+    Quorum,
+    SecureSum,
     TopK,
+    VanishAndReturn,
 )
+from polyfed.exchange.combinations import check_late, check_sums
 from polyfed.exchange.ledger import Guarantee, check_order, noise_of, rounds_within
 from polyfed.exchange.server_walk import ServerStates
 from polyfed.leaves import check_leaves, differing, stacked, with_number
@@ -103,8 +109,9 @@ Robust = CoordinateMedian | TrimmedMean | GeometricMedian | Krum | CentredClippi
 Fusion = WeightedMean | WassersteinBarycenter | LocalOnly | AlignedMean | NestedMean | Switch
 AnyRule = Fusion | Robust | Consensus | SharedWalk
 AnyServerOptimizer = ServerSGD | ServerMomentum | ServerAdam | ServerYogi
-Compression = HalfPrecision | Int8 | TopK
-AnyTransform = ClipNorm | Compression | LoseMessages | Hostile | PoisonedPredictions | CentralNoise | LocalNoise
+Changing = ClipNorm | HalfPrecision | Int8 | TopK | SecureSum | CentralNoise | LocalNoise
+Fault = LoseMessages | DelayMessages | VanishAndReturn | PartialWork | Quorum | Hostile | PoisonedPredictions
+AnyTransform = Changing | Fault
 
 
 class Evaluation(eqx.Module):
@@ -275,6 +282,8 @@ class Experiment(eqx.Module):
         for name, part in (("rule", self.rule), ("server_optimizer", self.server_optimizer), *transforms):
             part.check()
             check_leaves(name, part, num_clients=None)
+        for transform in self.transforms:
+            transform.check_clients(self.num_clients)
         self._check_evaluation()
         self._check_widths()
         self._check_fit()
@@ -484,9 +493,11 @@ class Experiment(eqx.Module):
 
     def _check_fit(self) -> None:
         """Refuse combinations of rule and transforms that contradict each other, from their declared facts."""
-        rule, bounded = type(self.rule).__name__, None
+        bounded = None
         if self.pooled or not self.rule.exchanges:
-            self._check_silent("A pooled agent" if self.pooled else rule)
+            self._check_silent("A pooled agent" if self.pooled else type(self.rule).__name__)
+        check_sums(self.transforms, self.rule, judges_own=self.evaluation.own and not self.personal)
+        check_late(self.transforms, self.payload)
         if self.joins and isinstance(self.payload, Predictions) and self.payload.distillation.in_parts:
             raise ValueError(
                 "A client that joins late does not know whose turn among the parts of the public states it is: use "
@@ -499,11 +510,6 @@ class Experiment(eqx.Module):
                     f"{name} may lose every message of an exchange, after which clients would take the consensus on "
                     f'one part of the public states for that on the next: use distillation.refresh = "event", or drop '
                     f"{name}."
-                )
-            if transform.sum_only and not self.rule.linear:
-                raise ValueError(
-                    f"{name} reveals only the sum of the messages, but {rule} needs them one by one: "
-                    f"use WeightedMean, or drop {name}."
                 )
             if bounded and not transform.keeps_norm and transform.hides != "local":
                 raise ValueError(

@@ -19,7 +19,20 @@ from polyfed.aggregation import (
 from polyfed.environments import CartPole, Dataset, Digits, Drift, Explicit, Grid, Pendulum, Perturbed, Uniform
 from polyfed.environments.public_states import UniformStates
 from polyfed.errors import MissingExtraError
-from polyfed.exchange import ClipNorm, HalfPrecision, LoseMessages, Nothing, Parameters, Predictions, Transform
+from polyfed.exchange import (
+    ClipNorm,
+    DelayMessages,
+    HalfPrecision,
+    LoseMessages,
+    Nothing,
+    Parameters,
+    PartialWork,
+    Predictions,
+    Quorum,
+    SecureSum,
+    Transform,
+    VanishAndReturn,
+)
 from polyfed.experiment import Evaluation
 from polyfed.experiments import load, titles
 from polyfed.leaves import stacked
@@ -64,8 +77,14 @@ def test_named_experiments_pass_and_bear_their_names(name):
     [
         {"transforms": (HalfPrecision(), ClipNorm(), LoseMessages())},
         {"transforms": (ClipNorm(2.0), ClipNorm(1.0))},
-        {"transforms": (SumOnly(),), "rule": WeightedMean()},
-        {"transforms": (ClipNorm(), SumOnly()), "rule": WeightedMean(), "server_optimizer": ServerAdam()},
+        {"transforms": (SumOnly(),), "rule": WeightedMean(), "evaluation__own": False},
+        {
+            "transforms": (ClipNorm(), SumOnly()),
+            "rule": WeightedMean(),
+            "server_optimizer": ServerAdam(),
+            "evaluation__own": False,
+        },
+        {"transforms": (LoseMessages(), DelayMessages(), VanishAndReturn(), PartialWork(), Quorum(3), ClipNorm())},
         {"rule": LocalOnly()},
         {"agent__learning_rate": (1e-3, 1e-4, 1e-5)},
         {"agent__max_grad_norm": None},
@@ -220,6 +239,20 @@ REFUSALS = [
         "put HalfPrecision before ClipNorm.",
     ),
     (
+        {"transforms": (ClipNorm(), DelayMessages())},
+        "DelayMessages after ClipNorm may enlarge a message that was clipped, so the bound would no longer hold: "
+        "put DelayMessages before ClipNorm.",
+    ),
+    (
+        {"transforms": (Quorum(4),)},
+        "A quorum of 4 is never met by 3 clients: lower transforms.least to 3 or less.",
+    ),
+    (
+        {"transforms": (SecureSum(),), "rule": WeightedMean()},
+        "SecureSum keeps from the server what each client has learned, but evaluation.own would judge it there: give "
+        "evaluation.own = False, or drop SecureSum.",
+    ),
+    (
         {"rule": LocalOnly(), "server_optimizer": ServerMomentum()},
         "LocalOnly sends no message, so ServerMomentum would only change what a client has learned by itself: "
         "use ServerSGD(learning_rate=1), or use a rule that exchanges.",
@@ -271,6 +304,8 @@ FITS = [
     predicting(strength=(1.0, 0.5, 0.0), boltzmann=(1.0, 2.0, 3.0), payload="probabilities"),
     predicting(refresh="event") | {"transforms": (LoseMessages(),)},
     predicting(chunks=1) | {"transforms": (LoseMessages(), HalfPrecision())},
+    predicting(refresh="event") | {"transforms": (LoseMessages(), SecureSum())},
+    predicting(refresh="event") | {"transforms": (DelayMessages(),)},
     predicting() | {"rule": Consensus("trimmed_mean", trim=1)},
     UNLIKE | ALONE,
     UNLIKE | predicting(),
@@ -374,6 +409,16 @@ REFUSALS += [
         predicting() | {"transforms": (HalfPrecision(), LoseMessages())},
         "LoseMessages may lose every message of an exchange, after which clients would take the consensus on one part "
         'of the public states for that on the next: use distillation.refresh = "event", or drop LoseMessages.',
+    ),
+    (
+        predicting() | {"transforms": (DelayMessages(),)},
+        "DelayMessages counts rounds, but clients exchange messages 10 times in one, of which a late one would answer "
+        'another: use distillation.refresh = "event", or drop DelayMessages.',
+    ),
+    (
+        predicting(refresh="event") | {"transforms": (SecureSum(),), "rule": Consensus("median")},
+        "SecureSum reveals only the sum of the messages, but Consensus needs them one by one: use "
+        'Consensus("mean"), or drop SecureSum.',
     ),
 ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -57,6 +57,8 @@ class HalfPrecision(Transform):
     2000
     """
 
+    compresses: ClassVar[bool] = True
+
     def upload(self, state: Any, update: Update, broadcast: Payload, key: PRNGKeyArray) -> tuple[Update, Any]:
         """Round each client's difference to the broadcast."""
         del key
@@ -88,6 +90,8 @@ class Int8(Transform):
     >>> Int8().wire(WireSize(values=1000)).total
     1008
     """
+
+    compresses: ClassVar[bool] = True
 
     def upload(self, state: Any, update: Update, broadcast: Payload, key: PRNGKeyArray) -> tuple[Update, Any]:
         """Round each client's difference to the broadcast, up or down by chance."""
@@ -123,6 +127,8 @@ class TopK(Transform):
     >>> part.wire(WireSize(values=1000)).total
     2000
     """
+
+    compresses: ClassVar[bool] = True
 
     fraction: float = eqx.field(default=0.1, static=True)  # of the numbers, above 0 to 1
 

@@ -169,7 +169,7 @@ def check_order(transforms: Sequence[Transform], rule: Any, weighs: bool) -> Non
         before.append(part)
         bounded = bounded or part.bounds_norm
     if noise is not None:
-        _check_rule(noise, rule, weighs, [part for part in transforms if part.stale])
+        _check_rule(noise, rule, weighs, [part for part in transforms if part.late])
 
 
 def _check_before(noise: Transform, before: Sequence[Transform], bounded: bool) -> None:
@@ -204,7 +204,7 @@ def _check_after(noise: Transform, part: Transform) -> None:
         )
 
 
-def _check_rule(noise: Transform, rule: Any, weighs: bool, stale: Sequence[Transform]) -> None:
+def _check_rule(noise: Transform, rule: Any, weighs: bool, late: Sequence[Transform]) -> None:
     name = _name(noise)
     if noise.hides == "central" and (not rule.linear or rule.personal):
         raise ValueError(
@@ -216,10 +216,10 @@ def _check_rule(noise: Transform, rule: Any, weighs: bool, stale: Sequence[Trans
             f"{name} hides what a client sends, but here a client counts by how much data it has, which would show: "
             "use a split in which all have equally much, or drop the noise."
         )
-    if stale:
+    if late:
         raise ValueError(
-            f"{_name(stale[0])} lets messages arrive any number of rounds late, so a client could be in one round more "
-            f"than once and {name} would hide less than it says: bound the staleness, or drop {name}."
+            f"{_name(late[0])} lets messages arrive rounds late, so a client could be in one round more "
+            f"than once and {name} would hide less than it says: drop it, or drop {name}."
         )
 
 

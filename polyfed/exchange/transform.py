@@ -22,6 +22,7 @@ class WireSize:
     values: int  # numbers of the payload that are sent
     each: int = 4  # bytes of one
     beside: int = 0  # bytes of scales, indices and whatever else goes along
+    clients: int = 1  # that take part, for what goes along for each of them
 
     @property
     def total(self) -> int:
@@ -42,9 +43,12 @@ class Transform(eqx.Module):
     - `hides`: it adds noise that hides a client: "central", to what the server made of the sum; "local", to the message
       of each client; "": it adds none. A transform that does has the fields of `privacy.CentralNoise`.
     - `clips`: it bounds what a client sends before it adds such noise.
-    - `stale`: a message may arrive any number of rounds after it was made, and more than one of a client in a round.
+    - `compresses`: it leaves fewer or shorter numbers, which saves bytes only where nothing encodes them anew.
+    - `late`: a message can come in a later round than the one in which it was made.
+    - `counts_clients`: it looks at who came, so that it acts where all messages are, at the server.
 
-    The do-nothing defaults may be replaced; `upload` must act on each client alone unless `sum_only` or `hostile`.
+    The do-nothing defaults may be replaced; `upload` must act on each client alone unless `sum_only`, `hostile` or
+    `counts_clients`.
     """
 
     sum_only: ClassVar[bool] = False
@@ -54,11 +58,17 @@ class Transform(eqx.Module):
     hostile: ClassVar[bool] = False
     hides: ClassVar[str] = ""
     clips: ClassVar[bool] = False
-    stale: ClassVar[bool] = False
+    compresses: ClassVar[bool] = False
+    late: ClassVar[bool] = False
+    counts_clients: ClassVar[bool] = False
 
     def check(self) -> None:
         """Raise `ValueError` in one sentence if a field is out of range."""
         return
+
+    def check_clients(self, num_clients: int) -> None:
+        """Raise `ValueError` in one sentence if it cannot act among so many clients."""
+        del num_clients
 
     def init(self, payload: Payload, num_clients: int) -> Any:
         """The transform's memory between rounds; `payload` is one client's, to fix shapes."""
@@ -84,3 +94,8 @@ class Transform(eqx.Module):
     def wire(self, size: WireSize) -> WireSize:
         """What a message of that size takes after this transform."""
         return size
+
+    def relayed(self, size: WireSize) -> int:
+        """Bytes that the server sends each client on its account, beside the broadcast."""
+        del size
+        return 0

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from polyfed.report import forest, heatmap, tables
+from polyfed.report.attendance import attendance_section
 from polyfed.report.blocks import Section, Story, beside, gallery, heading, lead
 from polyfed.report.changes import changes_section
 from polyfed.report.films import films_section
@@ -187,6 +188,7 @@ SECTIONS: tuple[Callable[[Story], Section | None], ...] = (
     fusion_section,
     public_states_section,
     privacy_section,
+    attendance_section,
     communication_section,
     notes_section,
     settings_section,

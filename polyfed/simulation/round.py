@@ -116,7 +116,8 @@ def server_round(
     Args:
       parts: Transforms, rule and server optimizer.
       server: Its state; `broadcast` leaves are `[...]`, or `[C, ...]` under a personal rule.
-      update: Payload leaves `[C, ...]`, weights `[C]`. Where nobody came, the server stays as it is.
+      update: Payload leaves `[C, ...]`, weights `[C]`. Where nobody came, broadcast, rule and optimizer stay as they
+        are; transforms remember what happened on the way.
       key: One per round.
       run_stage: How to run each stage.
 
@@ -143,8 +144,8 @@ def server_round(
     if parts.rule.personal:  # an absent client keeps what it had, whatever the optimizer's momentum
         broadcast = _where_came(came, broadcast, server.broadcast)
     moved = Server(broadcast, rule, tuple(reversed(receives)), optimizer)
-    anybody = jnp.any(came)
-    server = jax.tree.map(lambda new, old: jnp.where(anybody, new, old), moved, server)
+    anybody, still = jnp.any(came), Server(server.broadcast, server.rule, tuple(uploads), server.optimizer)
+    server = jax.tree.map(lambda new, old: jnp.where(anybody, new, old), moved, still)
     return server, {"weight": update.weight, **metrics}
 
 

@@ -410,11 +410,13 @@ class Simulation:
             return Traffic(up=experiment.environment.step_bytes * steps, down=model)
         if not experiment.rule.exchanges:
             return Traffic(0, 0)
-        size = WireSize(sum(int(np.prod(x.shape[lead:])) for x in jax.tree.leaves(broadcast)))
+        values = sum(int(np.prod(x.shape[lead:])) for x in jax.tree.leaves(broadcast))
+        size, down = WireSize(values, clients=experiment.num_clients), model
         for transform in experiment.transforms:
+            down += transform.relayed(size)
             size = transform.wire(size)
         up = size.total if experiment.transforms else model
-        return Traffic(up * self.plan.exchanges, model * self.plan.exchanges)
+        return Traffic(up * self.plan.exchanges, down * self.plan.exchanges)
 
 
 def _size(experiment: Experiment, group: Group) -> int:

@@ -34,7 +34,7 @@ class SumOnly(Transform):
 
 
 class Late(Transform):
-    stale: ClassVar[bool] = True
+    late: ClassVar[bool] = True
     keeps_norm: ClassVar[bool] = True
 
 
@@ -92,7 +92,7 @@ def test_orders_that_hold(transforms):
         ((SumOnly(), CENTRAL), "SumOnly before it reveals only their sum: put SumOnly after CentralNoise"),
         ((SumOnly(), LOCAL), "SumOnly before it reveals only their sum: put SumOnly after LocalNoise"),
         ((TopK(), LOCAL), "TopK before LocalNoise saves nothing"),
-        ((Late(), CENTRAL), "Late lets messages arrive any number of rounds late, .* bound the staleness"),
+        ((Late(), CENTRAL), "Late lets messages arrive rounds late, .* drop it, or drop"),
         ((LOCAL, Late()), "Late lets messages arrive any number of rounds late"),
     ],
     ids=str,
