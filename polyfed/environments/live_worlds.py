@@ -190,7 +190,7 @@ class LiveWorlds:
 
     def _advance(
         self, env: gymnasium.Env, past: bytes, action: np.ndarray, following: bytes, floats: np.ndarray
-    ) -> tuple[bytes, float]:
+    ) -> tuple[bytes, Any]:
         """The new trace and the reward of an action; the rest of the answer, a row of it, is written.
 
         Args:
