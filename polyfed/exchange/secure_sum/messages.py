@@ -1,12 +1,12 @@
 """The messages of a secure sum: four or five questions of the server, an answer of each client to each.
 
-| phase | the server sends | a client answers |
-|---|---|---|
-| keys | nothing | its two public keys, signed |
-| shares | the public keys of all | its secrets' shares, each sealed for one client, and a commitment |
-| masked | the shares that are for the client | its masked numbers |
-| agree | who is left | its signature under that |
-| unmask | who is left, and the signatures of the others | a share for each client: of its seed, or of its mask key |
+- keys: asked by nothing; the answer is the client's two public keys, signed.
+- shares: asked with the public keys of all; the answer is its secrets' shares, each sealed for one client, and a
+  commitment to its seed.
+- masked: asked with the shares that are for the client; the answer is its masked numbers.
+- agree: asked with who is left; the answer is its signature under that.
+- unmask: asked with who is left, and the signatures of the others; the answer is a share for each client: of its seed
+  if it is left, of its mask key if it is not.
 
 Signatures, and the phase "agree", are there where clients have identities. All messages are of a fixed form. Bytes
 travel as whole numbers of 32 bits. Rows stand for the clients in the order of the terms.

@@ -115,6 +115,8 @@ are 256: lower transforms.limit or transforms.fraction_bits.
     ) -> Update:
         """What the server knows after a sum: the mean in every row; nobody came where too few did.
 
+        Not compiled it gives the bits that a compiled round gives; compiled alone it was seen to differ in the last.
+
         Args:
           payload: Leaves `[C, ...]`, for their shapes only.
           broadcast: Leaves `[...]`.
