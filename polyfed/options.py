@@ -175,6 +175,7 @@ class Join:
     site: Path = Path("site")  # where the agent keeps what it has learned, so that it goes on when it was killed
     tries: int = 8  # how often the server may not answer in a row
     quiet: bool = False  # no progress
+    json: bool = False  # print the outcome as JSON
 
 
 @dataclasses.dataclass(frozen=True)

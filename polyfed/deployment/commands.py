@@ -151,5 +151,7 @@ def _join(options: Join) -> int:
     if options.experiment:
         experiment = dataclasses.replace(_named(options.experiment), compare=())
     resident = Resident(options.name, options.site / options.name, experiment)
-    join(options.server, resident, options.site / options.name, options.keys, options.tries, _say(options.quiet))
+    folder = options.site / options.name
+    join(options.server, resident, folder, options.keys, options.tries, _say(options.quiet))
+    _show({"client": options.name, "site": str(folder)}, options.json)
     return 0

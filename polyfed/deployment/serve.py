@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fcntl
 import ipaddress
 import json
 import os
@@ -16,7 +17,7 @@ from polyfed.deployment.app_folder import Settings, write_app
 from polyfed.deployment.carrier import check_name
 from polyfed.deployment.front import open_to
 from polyfed.deployment.processes import ask, free_port, need_flower, running, tail, wait_for_port
-from polyfed.errors import PolyfedError
+from polyfed.errors import BusyError, PolyfedError
 
 Say = Callable[[str], None]
 CONNECTION = "polyfed"
@@ -24,10 +25,17 @@ OUTCOME, PROGRESS = "served.json", "serve.log"
 LOOK_S = 60.0  # between looks at a run's state
 
 
+STARTS, PAUSE_S = 10, 20.0  # of the app, which Flower ends when a sign of life was late; between them
+
+
 class DeploymentError(PolyfedError):
     """Flower, or the app in it, failed in a way for which there is no sentence of its own."""
 
     exit_code = 1
+
+
+class AppEndedError(DeploymentError):
+    """The app ended before the run was over, which may be gone on with."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,9 +94,17 @@ def serve(address: Address, settings: Settings, say: Say) -> str:
       ValueError: The certificate or a key is none, or the port is taken.
     """
     folder = Path(settings.folder)
-    (folder / OUTCOME).unlink(missing_ok=True)
     with linked(address, settings, say) as (home, link):
-        return _watch(folder, home, start(home, home / "app"), link, say)
+        for attempt in range(STARTS):
+            (folder / OUTCOME).unlink(missing_ok=True)
+            try:
+                return _watch(folder, home, start(home, home / "app"), link, say)
+            except AppEndedError as error:
+                if attempt + 1 == STARTS:
+                    raise
+                say(f"{error} It goes on from its last round.")
+                time.sleep(PAUSE_S)  # until the one that failed has let go of the run folder
+    raise AssertionError("never here")
 
 
 @contextlib.contextmanager
@@ -109,12 +125,23 @@ def linked(address: Address, settings: Settings, say: Say) -> Iterator[tuple[Pat
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_app(home / "app", settings)
     inner = free_port()
-    with _superlink(home, inner, address.keys) as link:
+    with _alone(home), _superlink(home, inner, address.keys) as link:
         scheme = "http" if address.keys is None else "https"
         _register(settings, home, address.keys)
         with open_to(address.host, address.port, f"{scheme}://127.0.0.1:{inner}", address.keys):
             say(f"listening on {address.host}:{address.port} for {', '.join(settings.names)}")
             yield home, link
+
+
+@contextlib.contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """Hold a run folder against a second server."""
+    with (home / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BusyError(f"{home.parent} is served by another process: stop that one, or wait for it.") from None
+        yield
 
 
 @contextlib.contextmanager
@@ -181,7 +208,7 @@ def _watch(folder: Path, home: Path, run: str, link: subprocess.Popen[bytes], sa
         if time.monotonic() - looked > LOOK_S:
             looked = time.monotonic()
             if _is_over(home, run) and not (folder / OUTCOME).is_file():
-                raise DeploymentError(f"The app in Flower ended: {tail(home / 'superlink.log')} Resume with --resume.")
+                raise AppEndedError(f"The app in Flower ended: {tail(home / 'superlink.log')}")
         time.sleep(0.2)
 
 
@@ -196,6 +223,10 @@ class _Ended(PolyfedError):
 
 def _ended(folder: Path) -> str:
     outcome = json.loads((folder / OUTCOME).read_text())
+    if outcome["code"] in (AppEndedError.exit_code, BusyError.exit_code):
+        failed = AppEndedError(f"The app in Flower failed: {outcome['sentence']}")
+        failed.exit_code = int(outcome["code"])
+        raise failed
     if outcome["code"]:
         error = _Ended(outcome["sentence"])
         error.exit_code = int(outcome["code"])

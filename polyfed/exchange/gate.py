@@ -144,8 +144,8 @@ class Gate:
         kinds = [np.dtype(form.kind) for form in self.manifest.arrays]
         stacks = [np.stack([row[i] for row in rows]).astype(kind) for i, kind in enumerate(kinds)]
         weight = [weight if name in self._came else 0.0 for name, weight in self.weights.items()]
-        shares: Any = np.asarray(weight, np.float32)
-        return Update(jax.tree.unflatten(self._form, stacks), shares)
+        weights: Any = np.asarray(weight, np.float32)
+        return Update(jax.tree.unflatten(self._form, stacks), weights)
 
     def _refuse_the_far(self) -> None:
         if len(self._came) < 3:

@@ -10,6 +10,8 @@ runs/<experiment>/<time>-<hash>/
   arms/<method>/weights/          safetensors per seed: global.safetensors, client-0.safetensors, ...
   arms/<method>/done.json         seconds, and checksums of the weights; there once the arm is complete
   videos/                         films of policies, as `polyfed play --clients` makes them
+  audit.jsonl                     of a deployment: who sent what, when, and whether it was let in
+  flower/, serve.log, served.json of a deployment: Flower's home, what the server said, how it ended
   report.html, figures/           made from the above
 """
 
