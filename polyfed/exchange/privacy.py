@@ -157,7 +157,7 @@ class Pending(eqx.Module):
 class CentralNoise(Transform):
     """The server adds noise to the sum of clipped differences and divides by the number of clients (DP-FedAvg).
 
-        c + ( sum_{k came} min(1, S / |x_k - c|) (x_k - c) + N(0, (z S)^2 I) ) / C
+        c + ( sum_{k came} min(1, S / norm(x_k - c)) (x_k - c) + N(0, (z S)^2 I) ) / C
 
     `C` is the number of clients of the experiment, not of those that came: the estimator with a fixed denominator of
     McMahan et al. (2018, sec. 3), so that an absent client adds 0 to the sum and its absence changes nothing else. A
@@ -221,7 +221,7 @@ class CentralNoise(Transform):
 class LocalNoise(Transform):
     """Every client adds noise to its own clipped difference before it sends it (local differential privacy).
 
-        c + min(1, S / |x_k - c|) (x_k - c) + N(0, (z S)^2 I)
+        c + min(1, S / norm(x_k - c)) (x_k - c) + N(0, (z S)^2 I)
 
     Nobody else is trusted, so any rule may follow, and any transform that acts on what is sent. Any two messages of a
     client differ by `2 S` at most, which is what the guarantee is said for: it hides one message among all that the
