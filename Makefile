@@ -21,7 +21,7 @@ $(VENV)/.installed-demo: $(VENV)/.made pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.made pyproject.toml constraints.txt
-	$(PIP_INSTALL) --editable ".[report,play,export,box2d,tensorboard,privacy,secure,mujoco,test]"
+	$(PIP_INSTALL) --editable ".[report,play,export,box2d,tensorboard,privacy,secure,flower,mujoco,test]"
 	@touch $@
 
 $(VENV)/.installed-lint: $(VENV)/.installed-test
