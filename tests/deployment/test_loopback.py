@@ -19,6 +19,7 @@ from polyfed.deployment.member import Member, identity
 from polyfed.deployment.remote import Remote
 from polyfed.deployment.resident import Greeting, Resident
 from polyfed.deployment.terms import Terms
+from polyfed.exchange import CentralNoise, ClipNorm, Int8, PartialParameters
 from polyfed.exchange.wire import Envelope, Manifest, pack, unpack
 from polyfed.experiment import Experiment
 from polyfed.record import to_data
@@ -71,6 +72,26 @@ def test_a_deployment_gives_the_weights_the_figures_and_the_scores_of_the_simula
             np.testing.assert_array_equal(found[name], value, name)
             assert found[name].dtype == value.dtype
         assert {*found} - {*expected} == {"refused", "wire_up", "wire_down"}
+
+
+@pytest.mark.bits
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"transforms": (CentralNoise(max_norm=0.5, noise_multiplier=1.0),)},
+        {"transforms": (ClipNorm(0.5), Int8())},
+        {"payload": PartialParameters()},
+    ],
+    ids=["noise", "compressed", "heads at home"],
+)
+def test_what_happens_to_messages_is_that_of_the_simulation(
+    tiny: Callable[..., Experiment], changes: dict[str, Any]
+) -> None:
+    experiment = tiny(num_rounds=2, **changes)
+    simulated, remote = rounds(Simulation(experiment, (0,)), 2), rounds(deployed(experiment, sites()), 2)
+    assert_same(remote[0], simulated[0])
+    assert_same(remote[2], simulated[2])
 
 
 @pytest.fixture(scope="module")
