@@ -166,11 +166,11 @@ class LiveWorlds:
         """Which worlds have not failed, `[N, 1]` float32 of 1 and 0; rows `[N, Q]` are quantities."""
         return np.array([[world not in self.failures] for world in cut(rows, self.num_values)], np.float32)
 
-    def _guarded_begin(self, floats: np.ndarray, world: bytes, seed: int) -> None:
+    def _guarded_begin(self, floats: np.ndarray, world: bytes, seed: int, env: gymnasium.Env | None = None) -> None:
         """Write the first observation of an episode in a world that may fail, and may have."""
         if world not in self.failures:
             try:
-                self._begin(floats, world, seed)
+                self._begin(floats, world, seed, env)
             except Exception as error:
                 self._fail(world, error)
 

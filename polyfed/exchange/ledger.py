@@ -179,11 +179,6 @@ def _check_before(noise: Transform, before: Sequence[Transform], bounded: bool) 
             f"{name} adds noise to messages of any length, which hides none of them: put ClipNorm before {name}."
         )
     for part in before:
-        if part.sum_only:
-            raise ValueError(
-                f"{name} clips messages one by one, but {_name(part)} before it reveals only their sum: put "
-                f"{_name(part)} after {name}."
-            )
         if noise.hides == "local" and part.wire(WireSize(1000)) != WireSize(1000):
             raise ValueError(
                 f"{_name(part)} before {name} saves nothing, for noise fills every number of a message: put "

@@ -17,7 +17,7 @@ from polyfed.report.learning import curves_section
 from polyfed.report.measure import RETURN
 from polyfed.report.opening import verdict_section
 from polyfed.report.optimum import optimum_section
-from polyfed.report.privacy import privacy_section
+from polyfed.report.privacy_section import privacy_section
 from polyfed.report.robustness import robustness_section
 from polyfed.report.split import split_section
 from polyfed.report.states import public_states_section

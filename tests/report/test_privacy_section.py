@@ -12,7 +12,7 @@ from polyfed.exchange.ledger import Guarantee, rounds_within
 from polyfed.report import summary
 from polyfed.report.arms import entries
 from polyfed.report.blocks import Story
-from polyfed.report.privacy import privacy_section
+from polyfed.report.privacy_section import privacy_section
 
 HELD = CentralNoise(20.0, 0.5, epsilon=4.0)
 LAST = rounds_within(HELD, 400, 1)
