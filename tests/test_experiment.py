@@ -59,7 +59,15 @@ def changed(**fields):
     return dataclasses.replace(BASE, **(parts | fields))
 
 
-@pytest.mark.parametrize("name", titles())
+SIBLINGS = {  # experiments whose check takes seconds, and which differ by little from one that is looked at every time
+    "mnist-agent-count", "mnist-dirichlet", "mnist-hybrid", "mnist-solvers", "mnist-ten-agents", "mnist-widths",
+    "fedhpd-a2c", "fedhpd-aggregation", "fedhpd-lunarlander", "fedhpd-sample-cost", "fedrddpg-hopper",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SIBLINGS else ()) for name in titles()]
+)
 def test_named_experiments_pass_and_bear_their_names(name):
     experiment = load(name)
     assert experiment.name == name

@@ -129,6 +129,7 @@ def test_keep_optimizer_says_whether_moments_survive_a_merge(keep):
     assert agent.alone().keep_optimizer
 
 
+@pytest.mark.slow
 def test_a_proximal_term_holds_a_client_near_the_broadcast():
     far = {}
     for strength in (0.0, 10.0):
@@ -144,6 +145,7 @@ def test_a_proximal_term_holds_a_client_near_the_broadcast():
     assert far[10.0] < 0.5 * far[0.0]
 
 
+@pytest.mark.slow
 def test_a_width_leaves_the_other_units_as_they_were_received():
     agent = stacked(Classifier(hidden=(16,), width=5), None)
     state = agent.init(KEY, DATA, 1)

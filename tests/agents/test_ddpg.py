@@ -244,6 +244,7 @@ def test_waits_and_then_learns_at_every_step():
     assert int(learn(agent, fresh, made_up(0, 1), jax.random.key(0))[0].learner.steps) == 3
 
 
+@pytest.mark.slow
 def test_remembering_noise_is_one_per_environment_and_ends_with_its_episode():
     agent = stacked(dataclasses.replace(SMALL, noise=OrnsteinUhlenbeck(theta=0.0, sigma=0.0)), None)
     state = agent.init(jax.random.key(0), WORLD, 3)

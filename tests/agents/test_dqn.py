@@ -502,6 +502,7 @@ def test_with_omega_a_target_is_that_of_the_equation():
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_what_is_shared_is_averaged_and_what_is_not_stays(tiny):
     fields = {"shared": ("online", "worst_case"), "worst_case": WorstCase(), "survival": Survival.everything()}
     simulation = Simulation(tiny(agent=fields), (0,))
@@ -533,6 +534,7 @@ def test_an_embedding_is_ones_own_learns_and_never_leaves(tiny):
     assert simulation.traffic.up == 4 * ((6 + 1) * 16 + (16 + 1) * 2)
 
 
+@pytest.mark.slow
 def test_a_frozen_embedding_of_zeros_is_no_embedding(tiny):
     """PerDQN with zeros before every observation is DQNAvg on padded observations."""
     agent = tiny(agent={"embedding": Embedding(size=2, learning_rate=0.0)}).agent

@@ -77,6 +77,7 @@ def test_equal_agents_come_back_from_every_solver(settings):
     np.testing.assert_array_equal(fused(rows, **settings), rows[0])
 
 
+@pytest.mark.slow
 def test_p14_a_large_layer_agrees_with_float64_and_equal_ones_stay():
     """Float32 cumulative sums would be off by 0.1 to 0.5 standard deviations here."""
     vectors = near_agents(10, 100_000, noise=0.01)

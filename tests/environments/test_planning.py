@@ -33,6 +33,7 @@ def test_policy_values_and_visits_solve_their_equations(num_states):
     assert float(visited.sum()) == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_batch_is_its_instances_side_by_side():
     drawn = [[jnp.asarray(x, jnp.float32) for x in draw(seed)] for seed in range(5)]
     moves, rewards, policies = (jnp.stack(x, axis=-1) for x in zip(*drawn, strict=True))

@@ -16,6 +16,7 @@ def worlds(environment, **values):
     return Explicit(values).params(environment, len(next(iter(values.values()))))
 
 
+@pytest.mark.slow
 def test_the_rules_played_what_evaluate_plays():
     """Never to keep anything is the floor, always to keep at the expense of the oldest is LRU."""
     judged = worlds(STATION, capacity=(2.0, 4.0))

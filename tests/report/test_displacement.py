@@ -20,6 +20,7 @@ def test_no_displacement_no_figure():
     assert {"layer 1", "layer 2", "output", "round (means of 4)"} <= texts(displacement(by_name["fedwb"], "d"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("odd", [np.nan, pytest.param(np.inf, marks=pytest.mark.slow)])
 def test_rounds_in_which_the_rule_rested_break_nothing(odd):
     arm = synthetic_run.arm("fedwb", [1.0, 2.0], points=3, displacement=True)

@@ -166,6 +166,7 @@ def test_one_device_or_two_give_the_same_numbers_for_several_seeds(trained: Call
         np.testing.assert_allclose(values[:, 0], two.metrics[name][:, 1], rtol=1e-5, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 @needs_two_devices
 def test_a_federation_is_laid_out_again_as_it_was(trained: Callable[..., Outcome]) -> None:
     simulation = trained(FLEET).simulation

@@ -89,7 +89,7 @@ def trained(study, seed=0):
     return networks, own[0] if len(own) == 1 else tuple(own)
 
 
-@pytest.fixture(scope="module", params=SMALL.values(), ids=SMALL)
+@pytest.fixture(scope="module", params=[SMALL["dqn"], pytest.param(SMALL["ddpg"], marks=pytest.mark.slow)], ids=SMALL)
 def adapted(request):
     """The newcomers before and after, by arm and world, `[S, arm, world]`."""
     study = request.param
