@@ -27,7 +27,7 @@ from polyfed.exchange.secure_sum.messages import (
 from polyfed.exchange.secure_sum.secret_sharing import SHARE_BYTES, shares_of
 
 
-class Client:
+class SummingClient:
     """One client in one sum.
 
     It does no input or output: `answer` takes the bytes of a question and gives those of an answer. It changes in
@@ -42,7 +42,7 @@ class Client:
 
     >>> from polyfed.exchange.wire import Envelope
     >>> terms = Terms(Envelope("e", "r", 1, ""), ("ann", "bob"), threshold=2, num_values=1)
-    >>> client = Client(terms, "ann", np.uint32([5]))
+    >>> client = SummingClient(terms, "ann", np.uint32([5]))
     >>> client.phase, len(client.answer(terms.ask("keys", np.zeros(2, bool)))) > 64, client.phase
     ('keys', True, 'shares')
     """

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from polyfed.exchange.secure_sum.client import Client
+from polyfed.exchange.secure_sum.client import SummingClient
 from polyfed.exchange.secure_sum.messages import Phase, Terms
-from polyfed.exchange.secure_sum.server import Server, TooFew
+from polyfed.exchange.secure_sum.server import SummingServer, TooFew
 from polyfed.exchange.secure_sum.transform import SecureSum
 from polyfed.exchange.wire import Envelope
 from polyfed.types import Payload, Update
@@ -22,7 +22,7 @@ def run_sum(
     values: Mapping[str, Any],
     silent_from: Mapping[str, Phase] | None = None,
     identities: Mapping[str, bytes] | None = None,
-) -> tuple[Server, dict[str, list[bytes]]]:
+) -> tuple[SummingServer, dict[str, list[bytes]]]:
     """All phases.
 
     Args:
@@ -43,8 +43,8 @@ def run_sum(
     ([11], ('ann', 'bob'))
     """
     own = identities or {}
-    clients = {name: Client(terms, name, values[name], own.get(name, b"")) for name in terms.clients}
-    server, transcript = Server(terms), {name: list[bytes]() for name in terms.clients}
+    clients = {name: SummingClient(terms, name, values[name], own.get(name, b"")) for name in terms.clients}
+    server, transcript = SummingServer(terms), {name: list[bytes]() for name in terms.clients}
     gone = set[str]()
     while phase := server.phase:
         gone |= {name for name, first in (silent_from or {}).items() if first == phase}

@@ -31,14 +31,14 @@ class TooFew(Exception):
     """Fewer clients are left than must be, or their shares do not fit: nothing was unmasked, and nothing can be."""
 
 
-class Server:
+class SummingServer:
     """The server of one sum. It does no input or output: a carrier takes `questions` out and brings answers in.
 
-    >>> from polyfed.exchange.secure_sum.client import Client
+    >>> from polyfed.exchange.secure_sum.client import SummingClient
     >>> from polyfed.exchange.wire import Envelope
     >>> terms = Terms(Envelope("e", "r", 1, ""), ("ann", "bob", "cy"), threshold=2, num_values=2)
-    >>> clients = {name: Client(terms, name, np.uint32([1, 2])) for name in terms.clients}
-    >>> server = Server(terms)
+    >>> clients = {name: SummingClient(terms, name, np.uint32([1, 2])) for name in terms.clients}
+    >>> server = SummingServer(terms)
     >>> while server.phase:
     ...     server.advance({name: clients[name].answer(question) for name, question in server.questions.items()})
     >>> server.total.tolist(), server.came

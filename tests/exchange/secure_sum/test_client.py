@@ -8,9 +8,9 @@ import pytest
 pytest.importorskip("cryptography")
 
 from polyfed.exchange.secure_sum import ciphers
-from polyfed.exchange.secure_sum.client import Client
+from polyfed.exchange.secure_sum.client import SummingClient
 from polyfed.exchange.secure_sum.messages import Terms, Unsafe, words
-from polyfed.exchange.secure_sum.server import Server
+from polyfed.exchange.secure_sum.server import SummingServer
 from polyfed.exchange.wire import Envelope, Refused, pack
 
 NAMES = ("ann", "bob", "cy", "dee")
@@ -21,12 +21,12 @@ SIGNED = dataclasses.replace(TERMS, identities=tuple(public for _, public in KEY
 
 def clients_of(terms):
     identity = lambda name: KEYS[name][0] if terms.identities else b""  # noqa: E731
-    return {name: Client(terms, name, np.arange(6, dtype=np.uint32), identity(name)) for name in terms.clients}
+    return {name: SummingClient(terms, name, np.arange(6, dtype=np.uint32), identity(name)) for name in terms.clients}
 
 
 def until(phase, terms=TERMS, change=lambda phase, answers: answers):
     """`(clients, server)` before a phase."""
-    clients, server = clients_of(terms), Server(terms)
+    clients, server = clients_of(terms), SummingServer(terms)
     while server.phase != phase:
         answers = {name: clients[name].answer(question) for name, question in server.questions.items()}
         server.advance(change(server.phase, answers))
@@ -192,4 +192,4 @@ def test_shows_no_secret():
 )
 def test_refuses_what_does_not_fit_the_terms(terms, values, identity, sentence):
     with pytest.raises(ValueError, match=sentence):
-        Client(terms, "ann", values, identity)
+        SummingClient(terms, "ann", values, identity)

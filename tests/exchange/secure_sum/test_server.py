@@ -9,11 +9,11 @@ from scipy import stats
 pytest.importorskip("cryptography")
 
 from polyfed.exchange.secure_sum import ciphers
-from polyfed.exchange.secure_sum.client import Client
+from polyfed.exchange.secure_sum.client import SummingClient
 from polyfed.exchange.secure_sum.in_process import run_sum
 from polyfed.exchange.secure_sum.messages import SERVER, Terms, as_bytes, bytes_beside
 from polyfed.exchange.secure_sum.secret_sharing import secret_of
-from polyfed.exchange.secure_sum.server import Server, TooFew
+from polyfed.exchange.secure_sum.server import SummingServer, TooFew
 from polyfed.exchange.wire import Envelope
 
 NAMES = ("ann", "bob", "cy", "dee", "eve")
@@ -69,8 +69,8 @@ def test_one_at_each_stage():
 def test_one_fewer_than_must_be_and_nothing_is_unmasked(terms):
     for phase in terms.phases:
         identities = IDENTITIES if terms.identities else {}
-        clients = {name: Client(terms, name, VALUES[name], identities.get(name, b"")) for name in NAMES}
-        server = Server(terms)
+        clients = {name: SummingClient(terms, name, VALUES[name], identities.get(name, b"")) for name in NAMES}
+        server = SummingServer(terms)
         while server.phase != phase:
             server.advance({name: clients[name].answer(question) for name, question in server.questions.items()})
         two = {name: clients[name].answer(server.questions[name]) for name in NAMES[:2]}
@@ -125,8 +125,8 @@ def test_what_is_left_out_tells_nothing_of_a_seed():
 
 def tampered(phase, who, change):
     """A run in which one client's answer of a phase is changed on its way."""
-    clients = {name: Client(TERMS, name, VALUES[name]) for name in NAMES}
-    server = Server(TERMS)
+    clients = {name: SummingClient(TERMS, name, VALUES[name]) for name in NAMES}
+    server = SummingServer(TERMS)
     while server.phase:
         answers = {name: clients[name].answer(question) for name, question in server.questions.items()}
         if server.phase == phase:
@@ -167,8 +167,8 @@ def test_a_false_share_is_noticed_before_the_sum_is_false():
 
 
 def test_who_is_no_client_is_not_heard():
-    server = Server(TERMS)
-    clients = {name: Client(TERMS, name, VALUES[name]) for name in NAMES}
+    server = SummingServer(TERMS)
+    clients = {name: SummingClient(TERMS, name, VALUES[name]) for name in NAMES}
     answers = {name: clients[name].answer(question) for name, question in server.questions.items()}
     server.advance(answers | {"mallory": answers["ann"]})
     assert set(server.questions) == set(NAMES)
@@ -187,7 +187,7 @@ def test_who_is_no_client_is_not_heard():
 )
 def test_terms_that_hide_nothing_are_refused(changes, sentence):
     with pytest.raises(ValueError, match=sentence):
-        Server(dataclasses.replace(TERMS, **changes))
+        SummingServer(dataclasses.replace(TERMS, **changes))
 
 
 def test_a_sum_belongs_to_its_round():
