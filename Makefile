@@ -62,9 +62,9 @@ types: $(VENV)/.installed-lint ## static types
 	$(BIN)/mypy
 
 docs: $(VENV)/.installed-docs ## the pages, their examples, and the tutorial as a user would type it
-	$(BIN)/sphinx-build -q -W -b html docs docs/_build/html
-	$(BIN)/sphinx-build -q -W -b doctest docs docs/_build/doctest
-	$(BIN)/python docs/run_tutorial.py
+	$(BIN)/sphinx-build -q -W -b html -d docs/_build/doctrees docs docs/_build/html
+	$(QUICK) $(BIN)/sphinx-build -q -W -b doctest -d docs/_build/doctrees docs docs/_build/doctest & examples=$$!; \
+		$(BIN)/python docs/run_tutorial.py && wait $$examples
 
 bench: $(VENV)/.installed-demo .venv-bench/.installed ## speed against other libraries, as JSON
 	$(PYTHON) benchmarks/engine_speed.py --repeats 5 --limit
