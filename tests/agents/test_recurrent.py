@@ -43,6 +43,7 @@ def lived(agent, world, num_envs=2, num_steps=12):
     return state, live(state)
 
 
+@pytest.mark.slow
 def test_the_unit_is_that_of_equinox():
     mine, theirs = gru_cell(3, 5, jax.random.key(0)), eqx.nn.GRUCell(3, 5, key=jax.random.key(1))
     old = mine.recalls.bias  # equinox has one bias, not two, for two of the gates
@@ -201,6 +202,7 @@ def test_a_world_that_remembers_takes_actions_without_a_note():
     assert step.observation.tolist()[2:] == [0.0] * 3
 
 
+@pytest.mark.slow
 def test_who_is_judged_notes_nothing_for_the_value_network():
     agent = LEARNERS[0]
     state, trajectory = lived(agent, RECALL)

@@ -67,6 +67,7 @@ def test_permuting_the_units_of_an_agent_changes_nothing(features, num_passes):
     same(fuse(turned, [1.0, 2.0, 3.0], **settings), fuse(networks, [1.0, 2.0, 3.0], **settings))
 
 
+@pytest.mark.slow
 def test_permuting_the_reference_permutes_the_result():
     networks = [network(seed=seed) for seed in range(3)]
     largest = int(np.argmax([sum(np.sum(np.square(x)) for x in jax.tree.leaves(one)) for one in networks]))
@@ -78,6 +79,7 @@ def test_permuting_the_reference_permutes_the_result():
 FURTHER = [pytest.param(*w, marks=pytest.mark.slow) for w in (((32, 32), (96, 96)), ((16,), (64,)))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("small", "large"), [((32, 32), (64, 64)), *FURTHER])
 def test_widening_by_a_whole_factor_keeps_outputs(small, large):
     one, other = network(hidden=small), network(seed=1, hidden=large)

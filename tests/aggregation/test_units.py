@@ -67,6 +67,7 @@ def test_the_first_layer_is_scipys_assignment_of_incoming_weights():
     np.testing.assert_array_equal(np.argmax(match_units(one, other)[0], axis=1), columns)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "hidden"),
     [

@@ -28,6 +28,7 @@ def test_the_rules_played_what_evaluate_plays():
     assert found.per_cent(found.optimum) == pytest.approx(100.0)
 
 
+@pytest.mark.slow
 def test_the_home_without_a_battery_is_the_floor():
     judged = worlds(HOME, solar_peak=(0.0, 6.0))
     found = yardstick(HOME, [judged], episode_keys(KEY, 2))

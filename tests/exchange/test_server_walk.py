@@ -88,6 +88,7 @@ def softmax(z: Any) -> Any:
     return np.exp(z - z.max()) / np.exp(z - z.max()).sum()
 
 
+@pytest.mark.slow
 def test_three_rounds_are_those_of_a_naive_loop():
     simulation = Simulation(dpa_fedrl(dataclasses.replace(BASE, agent=Linear())), (3,))
     federation = simulation.init()

@@ -181,6 +181,7 @@ def test_a_federation_is_laid_out_again_as_it_was(trained: Callable[..., Outcome
 # Metrics
 
 
+@pytest.mark.slow
 def test_what_a_learner_does_not_tell_is_nan_for_its_clients_alone(trained: Callable[..., Outcome]) -> None:
     metrics = trained(FLEET).metrics
     told = {name: ~np.isnan(values).all(axis=(0, 1)) for name, values in metrics.items() if values.ndim == 3}

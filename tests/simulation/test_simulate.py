@@ -154,6 +154,7 @@ def test_every_seed_may_have_a_fleet_of_its_own(tiny: Callable[..., Experiment])
     assert np.isnan(values["half_length"]).all()
 
 
+@pytest.mark.slow
 def test_a_fleet_of_tables_learns_and_is_warned_of_what_it_does_not_cover() -> None:
     experiment = recipes.fedavg(
         Experiment(
