@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="file without its ending")
     parser.add_argument("runs", type=Path, nargs=2)
     options = parser.parse_args()
-    arms = [load_run(path).arms[0] for path in options.runs]
+    arms = [next(iter(load_run(path).arms.values())) for path in options.runs]
     first, second = map(curve, arms)
     rounds, draws = arms[0].rounds[arms[0].rounds > 0], np.random.default_rng(0)
     rows = [
