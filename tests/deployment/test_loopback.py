@@ -80,7 +80,7 @@ def test_a_deployment_gives_the_weights_the_figures_and_the_scores_of_the_simula
     "changes",
     [
         {"transforms": (CentralNoise(max_norm=0.5, noise_multiplier=1.0),)},
-        {"transforms": (ClipNorm(0.5), Int8())},
+        {"transforms": (Int8(), ClipNorm(0.5))},
         {"payload": PartialParameters()},
     ],
     ids=["noise", "compressed", "heads at home"],
