@@ -53,6 +53,13 @@ def check_deployable(experiment: Experiment, seeds: Sequence[int]) -> None:
         )
     if experiment.pooled:
         raise ValueError("A pooled agent lives in all worlds at once, which are at different sites: simulate it.")
+    for transform in experiment.transforms:
+        if transform.sum_only or transform.hides == "local":
+            name = type(transform).__name__
+            raise ValueError(
+                f"{name} keeps messages from the server, but in a deployment transforms act at the server, which sees "
+                f"every message before: drop {name}, or simulate it; CentralNoise, which trusts the server, may stay."
+            )
     if any(isinstance(group.agent, Foreign) for group in experiment.groups):
         raise ValueError("Agents made elsewhere are not deployed yet: simulate them, or use a learner of polyfed.")
 

@@ -1,0 +1,37 @@
+"""What cannot be deployed is refused in a sentence, before anybody is asked for anything."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from polyfed.agents import Group, Mixed
+from polyfed.agents.foreign_sb3 import SB3
+from polyfed.deployment.remote import check_deployable
+from polyfed.exchange import CentralNoise, LocalNoise, SecureSum
+from polyfed.experiment import Experiment
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"compare": ("local_only",)}, "runs one method, but compare names others"),
+        ({"pooled": True}, "A pooled agent lives in all worlds at once"),
+        ({"agent": Mixed((Group(SB3("PPO"), 3),))}, "Agents made elsewhere are not deployed yet"),
+        ({"transforms": (SecureSum(),)}, "SecureSum keeps messages from the server, .* drop SecureSum, or simulate it"),
+        ({"transforms": (LocalNoise(),)}, "LocalNoise keeps messages from the server, .* CentralNoise, which trusts"),
+    ],
+    ids=lambda x: next(iter(x)) if isinstance(x, dict) else None,
+)
+def test_what_cannot_be_deployed_is_refused(
+    tiny: Callable[..., Experiment], changes: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        check_deployable(dataclasses.replace(tiny(), **changes), (0,))
+
+
+def test_noise_of_a_trusted_server_is_deployed(tiny: Callable[..., Experiment]) -> None:
+    check_deployable(dataclasses.replace(tiny(), transforms=(CentralNoise(),)), (0,))
