@@ -1,117 +1,35 @@
-"""An experiment as one frozen value, and the check that refuses it in a sentence before anything compiles."""
+"""An experiment as one frozen value: its parts, what follows from them, and whether they go together."""
 
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from polyfed.agents import A2C, DDPG, DQN, PPO, REINFORCE, SAC, Agent, Classifier, Group, Mixed, QLearning
-from polyfed.agents.foreign import Foreign
-from polyfed.agents.masking import mask_of
-from polyfed.aggregation import (
-    AlignedMean,
-    CentredClipping,
-    Consensus,
-    CoordinateMedian,
-    FedPGFilter,
-    GeometricMedian,
-    Krum,
-    LocalOnly,
-    NestedMean,
-    NormBounding,
-    ServerAdam,
-    ServerMomentum,
-    ServerSGD,
-    ServerYogi,
-    Switch,
-    TrimmedMean,
-    WassersteinBarycenter,
-    WeightedMean,
+from polyfed.agents import DQN, Agent, Group, Mixed
+from polyfed.aggregation import ServerSGD, WeightedMean
+from polyfed.environments import Drift, Explicit
+from polyfed.environments.schedule import Change
+from polyfed.exchange import Parameters
+from polyfed.exchange.ledger import Guarantee, noise_of, rounds_within
+from polyfed.experiment_checks import check_experiment
+from polyfed.leaves import stacked, with_number
+from polyfed.membership import first_rounds, members
+from polyfed.parts import (
+    AnyAgent,
+    AnyEnvironment,
+    AnyHeldOut,
+    AnyPayload,
+    AnyRule,
+    AnySchedule,
+    AnyServerOptimizer,
+    AnyTransform,
+    AnyVariation,
 )
-from polyfed.aggregation.shared_walk import SharedWalk
-from polyfed.checks import whole_in_range
-from polyfed.environments import (
-    Acrobot,
-    Battery,
-    Box,
-    CartPole,
-    Dataset,
-    Dirichlet,
-    Drift,
-    Drifts,
-    EdgeCache,
-    Environment,
-    EqualSplit,
-    Explicit,
-    Grid,
-    HalfCheetah,
-    Hopper,
-    InvertedPendulum,
-    LabelShards,
-    MountainCar,
-    MountainCarContinuous,
-    Pendulum,
-    Perturbed,
-    RandomMDPs,
-    TabularMDP,
-    TestSet,
-    Uniform,
-    Walker2d,
-    WindyCliff,
-    WindyCliffs,
-)
-from polyfed.environments.gymnasium_world import Gymnasium
-from polyfed.environments.schedule import Change, check_schedule
-from polyfed.exchange import (
-    CentralNoise,
-    ClipNorm,
-    DelayMessages,
-    HalfPrecision,
-    Hostile,
-    Int8,
-    LocalNoise,
-    LoseMessages,
-    Nothing,
-    Parameters,
-    PartialParameters,
-    PartialWork,
-    PoisonedPredictions,
-    Predictions,
-    Quorum,
-    SecureSum,
-    TopK,
-    VanishAndReturn,
-)
-from polyfed.exchange.combinations import check_late, check_sums
-from polyfed.exchange.ledger import Guarantee, check_order, noise_of, rounds_within
-from polyfed.exchange.server_walk import ServerStates
-from polyfed.leaves import check_leaves, differing, stacked, with_number
-from polyfed.membership import check_joins, first_rounds, members
-from polyfed.types import Update
-
-Classic = CartPole | Acrobot | MountainCar | MountainCarContinuous | Pendulum
-Bodies = HalfCheetah | Hopper | Walker2d | InvertedPendulum
-Tabular = TabularMDP | WindyCliff
-AnyEnvironment = Classic | Bodies | Tabular | EdgeCache | Battery | Gymnasium | Dataset
-AnyVariation = Explicit | Grid | Uniform | RandomMDPs | WindyCliffs | EqualSplit | LabelShards | Dirichlet
-AnyHeldOut = Explicit | Grid | Uniform | Perturbed | TestSet
-AnySchedule = Drift | Drifts
-AnyAgent = DQN | DDPG | QLearning | Classifier | REINFORCE | A2C | PPO | SAC | Mixed
-AnyPayload = Parameters | PartialParameters | Predictions | Nothing | ServerStates
-Robust = CoordinateMedian | TrimmedMean | GeometricMedian | Krum | CentredClipping | NormBounding | FedPGFilter
-Fusion = WeightedMean | WassersteinBarycenter | LocalOnly | AlignedMean | NestedMean | Switch
-AnyRule = Fusion | Robust | Consensus | SharedWalk
-AnyServerOptimizer = ServerSGD | ServerMomentum | ServerAdam | ServerYogi
-Changing = ClipNorm | HalfPrecision | Int8 | TopK | SecureSum | CentralNoise | LocalNoise
-Fault = LoseMessages | DelayMessages | VanishAndReturn | PartialWork | Quorum | Hostile | PoisonedPredictions
-AnyTransform = Changing | Fault
 
 
 class Evaluation(eqx.Module):
@@ -253,284 +171,10 @@ class Experiment(eqx.Module):
 
     def check(self) -> None:
         """Raise `ValueError` in one sentence if the experiment cannot run as it stands."""
-        self._check_names()
-        whole_in_range("num_clients", self.num_clients, 1, 10**6)
-        whole_in_range("num_rounds", self.num_rounds, 1, 10**9)
-        whole_in_range("local_steps", self.local_steps, 1, 10**9)
-        whole_in_range("num_envs", self.num_envs, 1, 10**6)
-        self.environment.check()
-        self.variation.check(self.environment, self.num_clients)
-        check_schedule(self.schedule, self.environment, self.variation, self.num_clients, self.num_rounds)
-        check_joins(self.joins, self.num_clients, self.num_rounds)
-        if isinstance(self.agent, Mixed):
-            self._check_mixed(self.agent)
-        for name, group in self.named_groups():
-            group.agent.check(self.environment)
-            self._check_mask(name, group.agent)
-            if self.pooled and (several := differing(name, group.agent)):
-                raise ValueError(
-                    f"pooled trains one agent in the worlds of all clients, but {several[0]} has a number for each of "
-                    "them: give one number, or drop pooled from compare."
-                )
-            check_leaves(name, group.agent, group.num_clients)
-            if isinstance(group.agent, Foreign):
-                self._check_foreign(name)
-            else:
-                self._check_lengths(name, group)
-        self._check_payload()
-        transforms = [(f"transforms[{i}]", transform) for i, transform in enumerate(self.transforms)]
-        for name, part in (("rule", self.rule), ("server_optimizer", self.server_optimizer), *transforms):
-            part.check()
-            check_leaves(name, part, num_clients=None)
-        for transform in self.transforms:
-            transform.check_clients(self.num_clients)
-        self._check_evaluation()
-        self._check_widths()
-        self._check_fit()
-        self._check_messages()
+        check_experiment(self)
 
     def named_groups(self) -> list[tuple[str, Group]]:
         """The groups, each by the path of its learner."""
         if not isinstance(self.agent, Mixed):
             return [("agent", self.groups[0])]
         return [(f"agent.groups[{i}].agent", group) for i, group in enumerate(self.groups)]
-
-    def _check_mixed(self, fleet: Mixed) -> None:
-        fleet.check(self.num_clients)
-        if self.pooled:
-            raise ValueError(
-                "pooled trains one agent in the worlds of all clients, but the agents of this fleet are made "
-                "differently: drop pooled from compare."
-            )
-
-    def _check_mask(self, name: str, agent: Any) -> None:
-        if mask_of(self.environment) is not None and not agent.heeds_masks:
-            raise ValueError(
-                f"{type(self.environment).__name__} allows but some of its actions in a state, and {name} is a "
-                f"{type(agent).__name__}, which would take and count on the others: use DQN, REINFORCE, A2C or PPO."
-            )
-
-    def _check_foreign(self, name: str) -> None:
-        if isinstance(self.payload, Parameters | PartialParameters):
-            raise ValueError(
-                f"{name} was made elsewhere and shows nobody its parameters: let clients send Predictions, as fedhpd "
-                "does, or nothing."
-            )
-        if self.schedule.stations:
-            raise ValueError(
-                f"{name} was made elsewhere and is given its world once, so {type(self.schedule).__name__} would not "
-                "reach it: leave the schedule out, or use a learner of ours."
-            )
-        if self.payload.walks:
-            raise ValueError(
-                f"{name} was made elsewhere and answers on public states that are fixed, but ServerStates change every "
-                "round: let clients send Predictions."
-            )
-
-    def _check_payload(self) -> None:
-        """Refuse what cannot be sent, and a rule or server optimizer that is not made for it."""
-        self.payload.check(self.environment)
-        check_leaves("payload", self.payload, None if isinstance(self.agent, Mixed) else self.num_agents)
-        rule, sends = type(self.rule).__name__, self.payload.predictive
-        if isinstance(self.payload, Nothing) != (not self.rule.exchanges) and not isinstance(self.payload, Parameters):
-            raise ValueError(
-                f"payload = {type(self.payload).__name__} and rule = {rule} disagree on whether clients send anything: "
-                "use Nothing with LocalOnly, or another of both."
-            )
-        if sends != self.rule.predictive and self.rule.exchanges:
-            remedy = "Consensus" if sends else "WeightedMean, or the payload Predictions"
-            raise ValueError(
-                f"{rule} cannot merge what clients send, which are {'predictions' if sends else 'parameters'}: "
-                f"use {remedy}."
-            )
-        if self.rule.exchanges:
-            self._check_walk()
-        if sends and self.common_start:
-            raise ValueError(
-                "common_start = True would begin with one set of parameters for all, but clients that send predictions "
-                "show nobody their parameters: give common_start=False."
-            )
-        if isinstance(self.agent, Mixed) and self.common_start:
-            raise ValueError(
-                "common_start = True would begin with one set of parameters for all, but the agents of this fleet are "
-                "made differently: give common_start=False."
-            )
-        clients = getattr(self.rule, "check_clients", None)
-        if clients is not None:
-            clients(self.num_clients)
-
-    def _check_walk(self) -> None:
-        """Refuse a server that walks where nobody follows, or the other way round, and what would bend its way."""
-        rule, payload, server = self.rule, type(self.payload).__name__, self.server_optimizer
-        if self.payload.walks != rule.walks:
-            who = "tells clients" if rule.walks else "does not tell clients"
-            remedy = (
-                "the payload ServerStates, or Consensus" if rule.walks else "SharedWalk, or the payload Predictions"
-            )
-            raise ValueError(
-                f"{type(rule).__name__} {who} where to predict next, which does not fit {payload}: use {remedy}."
-            )
-        if rule.walks and (not isinstance(server, ServerSGD) or server.learning_rate != 1):
-            raise ValueError(
-                f"{type(server).__name__} would move the state at which {type(rule).__name__} stands: use "
-                "ServerSGD(learning_rate=1)."
-            )
-
-    def _check_names(self) -> None:
-        variants = [("variants.method", variant.method, "_") for variant in self.variants]
-        for field, value, joint in (("name", self.name, "-"), ("method", self.method, "_"), *variants):
-            if not re.fullmatch(f"[a-z0-9]+({joint}[a-z0-9]+)*", value):
-                raise ValueError(
-                    f"{field} = {value!r} cannot name a folder: use lower case and digits, words joined by {joint!r}."
-                )
-
-    def _check_lengths(self, name: str, group: Group) -> None:
-        agent, local_steps = group.agent, group.local_steps or 0
-        if local_steps % agent.rollout_length:
-            raise ValueError(
-                f"local_steps = {local_steps} cannot be cut into rollouts of {agent.rollout_length} steps: "
-                f"make local_steps a multiple of {agent.rollout_length}."
-            )
-        if agent.episodic and not isinstance(self.environment, Environment):
-            raise ValueError(
-                f"{type(agent).__name__} learns from whole episodes, but {type(self.environment).__name__} has none: "
-                "use another learner."
-            )
-        capacity = getattr(agent, "replay_capacity", 0)  # a learner may have no replay
-        if capacity % self.worlds_per_agent:
-            raise ValueError(
-                f"{name}.replay_capacity = {capacity} cannot be shared evenly by "
-                f"{self.worlds_per_agent} environments: make it a multiple of {self.worlds_per_agent}."
-            )
-        length, n_step = capacity // self.worlds_per_agent, getattr(agent, "n_step", 1)
-        if capacity and length < n_step:
-            raise ValueError(
-                f"{name}.replay_capacity = {capacity} leaves each of {self.worlds_per_agent} environments {length} "
-                f"steps, fewer than {name}.n_step = {n_step}: give at least {n_step * self.worlds_per_agent}."
-            )
-        starts = np.ravel(getattr(agent, "learning_starts", 0))
-        forgets = not getattr(getattr(agent, "survival", None), "replay", True)
-        if forgets and np.any(late := starts > local_steps):
-            raise ValueError(
-                f"{name}.learning_starts = {starts[late][0]} is more than local_steps = {local_steps}, but the "
-                "replay is emptied every round, so nothing would ever be learned: start earlier, take more local "
-                f"steps, or let {name}.survival.replay be kept."
-            )
-
-    def _check_evaluation(self) -> None:
-        whole_in_range("evaluation.every", self.evaluation.every, 1, self.num_rounds, "rounds")
-        whole_in_range("evaluation.episodes", self.evaluation.episodes, 1, 10**6)
-        whole_in_range("evaluation.seed", self.evaluation.seed, 0, 2**32 - 1)
-        whole_in_range("evaluation.num_held_out", self.evaluation.num_held_out, 0, 10**6)
-        held_out = self.evaluation.held_out
-        if isinstance(held_out, Perturbed) and not self.evaluation.num_held_out:
-            raise ValueError(
-                "evaluation.held_out is a Perturbed, but evaluation.num_held_out is 0, so nothing would be tested: set "
-                f"it to {held_out.num_worlds}."
-            )
-        if self.evaluation.num_held_out:
-            self.evaluation.held_out.check(self.environment, self.evaluation.num_held_out)
-
-    def _check_widths(self) -> None:
-        """Refuse messages of networks of different widths at a rule that merges position by position."""
-        widths = [name for name, group in self.named_groups() if getattr(group.agent, "width", None) is not None]
-        if widths and not self.rule.nested:
-            rule = type(self.rule).__name__
-            raise ValueError(
-                f"{widths[0]}.width gives clients networks of different widths, but {rule} merges networks of one "
-                "shape: use NestedMean or AlignedMean(own=True), or leave the width out."
-            )
-
-    def _check_messages(self) -> None:
-        """Refuse learners that cannot send what they should, and a rule that cannot merge it, by merging shapes."""
-        space = self.environment.observation_space
-        num_states = getattr(getattr(self.payload, "distillation", None), "chunks", 0)  # the fewest that will do
-        public = jnp.zeros((num_states, space.size if isinstance(space, Box) else 1))
-
-        def messages(group: Group) -> Any:
-            """`[clients, ...]`."""
-            first = lambda part: jax.tree.map(lambda x: x[0], stacked(part, group.num_clients))  # noqa: E731
-            agent = first(self.payload).of(first(group.agent), public)
-            payload = agent.share(agent.init(jax.random.key(0), self.environment, self.worlds_per_agent))
-            return jax.tree.map(lambda x: jnp.broadcast_to(x, (group.num_clients, *jnp.shape(x))), payload)
-
-        def merge(payload: Any) -> Any:
-            one, rule = jax.tree.map(lambda x: x[0], payload), cast(Any, self.rule)
-            for transform in self.transforms:
-                transform.init(one, self.num_agents)
-            return rule.aggregate(rule.init(one), Update(payload, jnp.ones(self.num_agents, jnp.float32)))[0]
-
-        groups = [(name, g) for name, g in self.named_groups() if not isinstance(g.agent, Foreign)]
-        if not groups:
-            return
-        if isinstance(self.payload, Predictions):
-            for _, group in groups:
-                self.payload.of(group.agent, public).check(self.environment)
-        (_, first), *others = groups
-        payload = jax.eval_shape(lambda: messages(first))
-        for name, group in others:
-            other = jax.eval_shape(lambda group=group: messages(group))
-            if _form_of_one(other) != _form_of_one(payload):
-                raise ValueError(
-                    f"The clients of {groups[0][0]} and of {name} send messages of different shapes, which nothing can "
-                    "merge: let them send Predictions of one kind, as fedhpd does, or nothing."
-                )
-        whole = jax.tree.map(lambda x: jax.ShapeDtypeStruct((self.num_agents, *x.shape[1:]), x.dtype), payload)
-        jax.eval_shape(merge, whole)
-
-    def _check_silent(self, who: str) -> None:
-        """Refuse what would act on messages where there are none."""
-        remedy = "do not pool" if self.pooled else "use a rule that exchanges"
-        for transform in self.transforms:
-            name = type(transform).__name__
-            raise ValueError(f"{who} sends no message, so {name} would never act: drop {name}, or {remedy}.")
-        server = self.server_optimizer
-        if not isinstance(server, ServerSGD) or server.learning_rate != 1:
-            raise ValueError(
-                f"{who} sends no message, so {type(server).__name__} would only change what a client has learned by "
-                f"itself: use ServerSGD(learning_rate=1), or {remedy}."
-            )
-
-    def _check_fit(self) -> None:
-        """Refuse combinations of rule and transforms that contradict each other, from their declared facts."""
-        bounded = None
-        if self.pooled or not self.rule.exchanges:
-            self._check_silent("A pooled agent" if self.pooled else type(self.rule).__name__)
-        check_sums(self.transforms, self.rule, judges_own=self.evaluation.own and not self.personal)
-        check_late(self.transforms, self.payload)
-        if self.joins and isinstance(self.payload, Predictions) and self.payload.distillation.in_parts:
-            raise ValueError(
-                "A client that joins late does not know whose turn among the parts of the public states it is: use "
-                'distillation.refresh = "event", or leave joins out.'
-            )
-        for transform in self.transforms:
-            name = type(transform).__name__
-            if transform.loses and isinstance(self.payload, Predictions) and self.payload.distillation.in_parts:
-                raise ValueError(
-                    f"{name} may lose every message of an exchange, after which clients would take the consensus on "
-                    f'one part of the public states for that on the next: use distillation.refresh = "event", or drop '
-                    f"{name}."
-                )
-            if bounded and not transform.keeps_norm and transform.hides != "local":
-                raise ValueError(
-                    f"{name} after {bounded} may enlarge a message that was clipped, so the bound would no longer "
-                    f"hold: put {name} before {bounded}."
-                )
-            bounded = name if transform.bounds_norm else None if transform.hides == "local" else bounded
-        check_order(self.transforms, self.rule, not getattr(self.variation, "even", True))
-        self._check_budget()
-
-    def _check_budget(self) -> None:
-        """Refuse a budget that not even one round stays within."""
-        if self.last_round < 1 and (first := self.guarantee(1)) is not None:
-            raise ValueError(
-                f"The first round would spend epsilon = {first.epsilon:.4g} at delta = {first.delta:g}, beyond the "
-                f"budget of {first.budget:g}: raise transforms.noise_multiplier = {first.noise_multiplier:g}, or the "
-                "budget."
-            )
-
-
-def _form_of_one(payload: Any) -> Any:
-    """Structure, shapes and types of one client's message."""
-    leaves, structure = jax.tree.flatten(payload)
-    return structure, [(leaf.shape[1:], leaf.dtype) for leaf in leaves]

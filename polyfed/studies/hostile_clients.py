@@ -27,7 +27,8 @@ from polyfed.aggregation import (
 from polyfed.checks import in_range, whole_in_range
 from polyfed.environments import Explicit
 from polyfed.exchange import Hostile
-from polyfed.experiment import AnyRule, Experiment
+from polyfed.experiment import Experiment
+from polyfed.parts import AnyRule
 from polyfed.simulation.simulate import Simulation
 from polyfed.study import Findings, Study, Table, Value, Watch
 
