@@ -1,0 +1,103 @@
+"""A hostile site in a deployment over TLS: whatever it answers, the round is to the last bit the one without it."""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("flwr")
+
+from fleets import NAMES, Fleet, Watched, ended
+from test_loopback import BAD, first_form, one_more, weights_changed
+
+from polyfed.deployment import deploy, join
+from polyfed.deployment.audit import verify
+from polyfed.deployment.loopback import Loopback
+from polyfed.deployment.resident import Resident
+from polyfed.experiment import Experiment
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
+
+
+def another_format(data: bytes) -> bytes:
+    return data.replace(b"polyfed\x01", b"polyfed\x02")
+
+
+ROWS: dict[str, tuple[Callable[[bytes], Any], str]] = {
+    **BAD,
+    "num-examples 0, so that weights sum to nothing": (weights_changed(one_more(0.0)), "schema"),
+    "an object": (weights_changed(first_form(kind="object")), "schema"),
+    "arrays twice": (weights_changed(lambda h, n: ({**h, "arrays": h["arrays"] * 2}, n * 2)), "schema"),
+    "another experiment": (weights_changed(lambda h, n: ({**h, "experiment": "f" * 64}, n)), "other-experiment"),
+    "another version": (weights_changed(lambda h, n: ({**h, "version": "0"}, n)), "other-version"),
+    "another format": (another_format, "other-version"),
+    "a length beyond its end": (lambda data: data[:1] + struct.pack("<I", 2**32 - 1) + data[5:], "unreadable"),
+}
+
+
+def away(phase: Any, message: bytes) -> bytes:
+    raise ConnectionError("nobody lives there")
+
+
+@pytest.fixture(scope="module")
+def without(tiny: Callable[..., Experiment], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What the server sent, round by round, where the third client was never there; and what it ended with."""
+    folder, experiment = tmp_path_factory.mktemp("without"), tiny()
+    experiment = dataclasses.replace(
+        experiment, num_rounds=len(ROWS), evaluation=dataclasses.replace(experiment.evaluation, every=len(ROWS))
+    )
+    sites = [Watched(Resident(name)) for name in NAMES[:2]]
+    run = deploy.create(folder, experiment, 0)
+    deploy.go_on(run, Loopback({**{site.name: site.answer for site in sites}, NAMES[2]: away}), lambda p: None)
+    return sites[0].sent, run
+
+
+@pytest.fixture(scope="module")
+def hostile(tiny_file: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A real deployment in which the third site answers another row of `ROWS` in every round."""
+    fleet = Fleet.make(tmp_path_factory.mktemp("rows"))
+    changes = [change for change, _ in ROWS.values()]
+    spoil = lambda number, answer: changes[number - 1](answer)  # noqa: E731
+    sites = [Watched(Resident(name), spoil if name == NAMES[2] else None) for name in NAMES]
+    words = ["--num-rounds", str(len(ROWS)), "--evaluation.every", str(len(ROWS)), "--quorum", "2"]
+    server = fleet.serve(tiny_file(), *words)
+    with pytest.MonkeyPatch.context() as patch, ended(server), fleet.joined(*sites):
+        patch.setattr(join, "GRACE_S", 1.0)
+        try:
+            code = server.wait(timeout=2300)
+        except subprocess.TimeoutExpired:
+            code = -1
+    return fleet, sites, code
+
+
+def test_the_run_goes_to_its_end_with_the_weights_of_the_run_without_that_client(hostile: Any, without: Any) -> None:
+    fleet, _, code = hostile
+    assert code == 0, fleet.said
+    path = "arms/fedavg/weights/seed-0/global.safetensors"
+    assert (fleet.served / path).read_bytes() == (without[1] / path).read_bytes()
+    verify(fleet.served / "audit.jsonl")
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_bad_answer_over_the_network_is_that_of_nobody(hostile: Any, without: Any, row: str) -> None:
+    fleet, sites, _ = hostile
+    number = list(ROWS).index(row) + 1
+    assert sites[2].sent[number], "it was asked"
+    if number < len(ROWS):  # what is sent next is what this round gave
+        assert [site.sent[number + 1][0] for site in sites] == [without[0][number + 1][0]] * 3
+    found = [line for line in fleet.lines() if line["round"] == number and line["phase"] == "round"]
+    codes = {line["client"]: (line["what"], line["code"]) for line in found}
+    assert codes["client-0"] == codes["client-1"] == ("accepted", "")
+    assert codes["client-2"] in [("refused", ROWS[row][1]), ("absent", ROWS[row][1])]
+    (why,) = [line["why"] for line in found if line["client"] == "client-2"]
+    assert why.startswith(f"'client-2' is absent from round {number}: ")
+    assert "\x1b" not in why
+    metrics = fleet.lines("arms/fedavg/metrics.jsonl")[number - 1]["clients"]
+    assert metrics["refused"] == [0, 0, 1]
+    assert metrics["weight"][2] == 0
