@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from polyfed.deployment.signed_app import Signature, with_signature
+
 PATHS = frozenset(
     f"/v1/fleet/{name}"
     for name in (
@@ -32,6 +34,7 @@ PATHS = frozenset(
         "confirm-message-received",
     )
 )
+APP = "/v1/fleet/get-fab"
 MOST_BYTES = 2**28  # of a request
 HOP = frozenset({b"host", b"connection", b"content-length", b"transfer-encoding", b"keep-alive", b"upgrade", b"te"})
 
@@ -43,14 +46,15 @@ class Front:
       inner: The server link, `https://127.0.0.1:PORT`.
       root: The authority that signed its certificate; None: it has none.
       most_bytes: Of a request.
+      signature: Of the app, which sites want to see.
     """
 
-    def __init__(self, inner: str, root: Path | None, most_bytes: int = MOST_BYTES):
+    def __init__(self, inner: str, root: Path | None, most_bytes: int = MOST_BYTES, signature: Signature | None = None):
         import httpx
 
         verify: Any = ssl.create_default_context(cafile=str(root)) if root else False
         self._client = httpx.AsyncClient(base_url=inner, verify=verify, timeout=600.0, trust_env=False)
-        self.most_bytes = most_bytes
+        self.most_bytes, self.signature = most_bytes, signature
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer a request."""
@@ -76,7 +80,10 @@ class Front:
             return 502, [], b""
         kept = [(name.lower(), value) for name, value in reply.headers.raw if name.lower() not in HOP]
         kept = [(name, value) for name, value in kept if name != b"content-encoding"]
-        return reply.status_code, kept, reply.content
+        content = reply.content
+        if self.signature is not None and scope["path"] == APP and reply.status_code == 200:
+            content = with_signature(content, self.signature)
+        return reply.status_code, kept, content
 
     async def _body(self, receive: Any) -> bytes | None:
         """The request's body; None where it is too long."""
@@ -100,7 +107,7 @@ async def _live(receive: Any, send: Any) -> None:
 
 
 @contextlib.contextmanager
-def open_to(host: str, port: int, inner: str, keys: Path | None) -> Iterator[None]:
+def open_to(host: str, port: int, inner: str, keys: Path | None, signature: Signature | None = None) -> Iterator[None]:
     """Stand before the server link until the end of the context.
 
     Args:
@@ -108,6 +115,7 @@ def open_to(host: str, port: int, inner: str, keys: Path | None) -> Iterator[Non
       port: Likewise.
       inner: The server link.
       keys: Folder with `server.pem`, `server.key` and `ca.pem`; None: without TLS.
+      signature: Of the app.
 
     Raises:
       ValueError: The port cannot be had.
@@ -115,7 +123,7 @@ def open_to(host: str, port: int, inner: str, keys: Path | None) -> Iterator[Non
     import uvicorn
 
     tls: Any = {"ssl_certfile": str(keys / "server.pem"), "ssl_keyfile": str(keys / "server.key")} if keys else {}
-    front = Front(inner, keys / "ca.pem" if keys else None)
+    front = Front(inner, keys / "ca.pem" if keys else None, signature=signature)
     quiet: Any = {"log_level": "error", "access_log": False, "server_header": False}
     server = uvicorn.Server(uvicorn.Config(front, host=host, port=port, **tls, **quiet))
     thread = threading.Thread(target=_run, args=(server,), daemon=True)

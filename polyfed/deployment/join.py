@@ -11,6 +11,7 @@ from polyfed.deployment.local_socket import listening
 from polyfed.deployment.processes import answers, free_port, need_flower, running, tail
 from polyfed.deployment.resident import Resident
 from polyfed.deployment.serve import check_loopback
+from polyfed.deployment.signed_app import TRUSTED
 from polyfed.errors import PolyfedError
 
 Say = Callable[[str], None]
@@ -60,13 +61,22 @@ def await_server(server: str, tries: int, say: Say, pause_s: float = 1.0) -> Non
 def site_keys(keys: Path, name: str) -> Path:
     """The folder of a site's keys: the one given, or the one of that name in it."""
     found = keys / name if (keys / name / "client.key").is_file() else keys
-    for file in ("ca.pem", "client.key"):
+    for file in ("ca.pem", "client.key", TRUSTED):
         if not (found / file).is_file():
             raise ValueError(f"{keys} holds no {file} for {name!r}: carry over the folder that `polyfed keys` made.")
     return found.absolute()
 
 
-def join(server: str, resident: Resident, folder: Path, keys: Path | None, tries: int, say: Say) -> None:
+def join(
+    server: str,
+    resident: Resident,
+    folder: Path,
+    keys: Path | None,
+    tries: int,
+    say: Say,
+    *,
+    any_app: bool = False,
+) -> None:
     """Take part in a run until it is over.
 
     Args:
@@ -76,6 +86,7 @@ def join(server: str, resident: Resident, folder: Path, keys: Path | None, tries
       keys: Of this site; None: without TLS, on this machine alone.
       tries: How often the server may not answer in a row, and the messenger may end.
       say: Told in sentences of what happens.
+      any_app: Let the server run apps at this site that its fleet's owner has not signed.
 
     Raises:
       UnreachableError: The server does not answer, or does not let this site in.
@@ -93,22 +104,27 @@ def join(server: str, resident: Resident, folder: Path, keys: Path | None, tries
     with listening(socket, resident.answer):  # type: ignore[arg-type]
         for attempt in range(tries):
             await_server(server, tries, say)
-            if _messenger(server, resident, keys, (socket, log), say):
+            if _messenger(server, resident, _trust(keys, any_app), (socket, log), say):
                 return
             say(f"the messenger ended ({tail(log)}); attempt {attempt + 2} of {tries}")
             time.sleep(min(60.0, 2.0**attempt))
     raise UnreachableError(f"{server} does not let {resident.name!r} in, or went away: {tail(log)} See {log}.")
 
 
-def _messenger(server: str, resident: Resident, keys: Path | None, files: tuple[Path, Path], say: Say) -> bool:
+def _trust(keys: Path | None, any_app: bool) -> list[str]:
+    """What tells a SuperNode whom to trust, and who it is."""
+    if keys is None:
+        return ["--insecure"]
+    signed = [] if any_app else ["--trusted-entities", str(keys / TRUSTED)]
+    own = ["--auth-supernode-private-key", str(keys / "client.key")]
+    return ["--root-certificates", str(keys / "ca.pem"), *own, *signed]
+
+
+def _messenger(server: str, resident: Resident, trust: list[str], files: tuple[Path, Path], say: Say) -> bool:
     """Run Flower's SuperNode until the run is over; False where it ends before."""
     socket, log = files
-    tls = ["--insecure"]
-    if keys is not None:
-        key = str(keys / "client.key")
-        tls = ["--root-certificates", str(keys / "ca.pem"), "--auth-supernode-private-key", key]
     words = ["flower-supernode", "--superlink", server, "--host", "127.0.0.1", "--port", str(free_port())]
-    with running([*words, *tls, "--node-config", f'socket="{socket}"'], socket.parent, log) as process:
+    with running([*words, *trust, "--node-config", f'socket="{socket}"'], socket.parent, log) as process:
         say(f"{resident.name} is at {server}")
         while process.poll() is None:
             if resident.over.wait(timeout=0.5):

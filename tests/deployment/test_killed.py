@@ -30,7 +30,7 @@ from polyfed.exchange import CentralNoise
 from polyfed.experiment import Experiment
 from polyfed.runs import run
 
-pytestmark = [pytest.mark.slow, pytest.mark.bits, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 SCRIPT = Path(__file__).with_name("forked_server.py")
 
 
@@ -112,6 +112,7 @@ def whole(noisy: Experiment, served: Any, tmp_path_factory: pytest.TempPathFacto
     return outcome(folder)
 
 
+@pytest.mark.bits
 def test_the_server_that_nobody_killed_gives_the_numbers_of_the_simulation(
     noisy: Experiment, whole: Any, tmp_path: Path
 ) -> None:
