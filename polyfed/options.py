@@ -175,6 +175,7 @@ class Join:
     insecure: bool = False  # without TLS and keys; on this machine alone
     site: Path = Path("site")  # where the agent keeps what it has learned, so that it goes on when it was killed
     tries: int = 8  # how often the server may not answer in a row
+    agent_only: Path | None = None  # live behind that socket, and leave the SuperNode to you
     any_app: bool = False  # let the server run apps of Flower here that the owner of the keys has not signed
     quiet: bool = False  # no progress
     json: bool = False  # print the outcome as JSON

@@ -144,12 +144,13 @@ def _outcome(options: Serve, folder: Path, last: str) -> int:
 
 
 def _join(options: Join) -> int:
-    from polyfed.deployment.join import join
+    from polyfed.deployment.join import join, live
     from polyfed.deployment.resident import Resident
 
-    if not options.server or not options.name:
+    alone = options.agent_only is not None
+    if not options.name or not (options.server or alone):
         raise ValueError("A site needs --server HOST:PORT and --name: the address of the server, and who lives here.")
-    if options.keys is None and not options.insecure:
+    if options.keys is None and not options.insecure and not alone:
         raise ValueError(
             "A site needs its --keys: carry over what `polyfed keys` made, or give --insecure on one machine."
         )
@@ -159,6 +160,9 @@ def _join(options: Join) -> int:
     resident = Resident(options.name, options.site / options.name, experiment)
     folder = options.site / options.name
     say = _say(options.quiet)
-    join(options.server, resident, folder, options.keys, options.tries, say, any_app=options.any_app)
+    if alone:
+        live(resident, options.agent_only, say)
+    else:
+        join(options.server, resident, folder, options.keys, options.tries, say, any_app=options.any_app)
     _show({"client": options.name, "site": str(folder)}, options.json)
     return 0

@@ -161,7 +161,7 @@ def open_to(host: str, port: int, inner: str, keys: Path | None, signature: Sign
 
     tls: Any = {"ssl_certfile": str(keys / "server.pem"), "ssl_keyfile": str(keys / "server.key")} if keys else {}
     front = Front(inner, keys / "ca.pem" if keys else None, signature=signature)
-    quiet: Any = {"log_level": "error", "access_log": False, "server_header": False}
+    quiet: Any = {"log_level": "error", "access_log": False, "server_header": False, "ws": "none"}
     quiet["limit_concurrency"] = MOST_CONNECTIONS
     server = uvicorn.Server(uvicorn.Config(front, host=host, port=port, **tls, **quiet))
     thread = threading.Thread(target=_run, args=(server,), daemon=True)

@@ -19,10 +19,11 @@ from polyfed.deployment.front import open_to
 from polyfed.deployment.processes import TOO_LONG, ask, free_port, need_flower, running, tail, wait_for_port
 from polyfed.deployment.signed_app import SIGNATURE, Signature, check_signed
 from polyfed.errors import BusyError, PolyfedError
+from polyfed.runs.files import write_bytes
 
 Say = Callable[[str], None]
 CONNECTION = "polyfed"
-OUTCOME, PROGRESS, SETTINGS = "served.json", "serve.log", "run.toml"
+OUTCOME, PROGRESS, SETTINGS, PROBE = "served.json", "serve.log", "run.toml", ".probe"
 LOOK_S = 60.0  # between looks at a run's state
 
 
@@ -101,6 +102,8 @@ def serve(address: Address, settings: Settings, say: Say) -> str:
             try:
                 return _watch(folder, home, start(home, home / "app"), link, say)
             except AppEndedError as error:
+                write_bytes(folder / PROBE, b"")  # a full disk ends it here, with its own sentence
+                (folder / PROBE).unlink()
                 if attempt + 1 == STARTS:
                     raise
                 say(f"{error} It goes on from its last round.")
@@ -124,11 +127,13 @@ def linked(address: Address, settings: Settings, say: Say) -> Iterator[tuple[Pat
     settings.public_keys()
     home = Path(settings.folder, "flower").absolute()
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_app(home / "app")
-    write_settings(home / SETTINGS, settings)
-    signature = _signature(home / "app", address.keys)
     inner = free_port()
-    with _alone(home), _superlink(home, inner, address.keys) as link:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_alone(home))
+        write_app(home / "app")
+        write_settings(home / SETTINGS, settings)
+        signature = _signature(home / "app", address.keys)
+        link = stack.enter_context(_superlink(home, inner, address.keys))
         scheme = "http" if address.keys is None else "https"
         _register(settings, home, address.keys)
         with open_to(address.host, address.port, f"{scheme}://127.0.0.1:{inner}", address.keys, signature):
