@@ -16,6 +16,7 @@ from typing import Any
 
 from polyfed.deployment import keys
 from polyfed.deployment.join import join
+from polyfed.deployment.local_socket import listening
 from polyfed.deployment.processes import free_port
 from polyfed.deployment.resident import Resident
 
@@ -122,6 +123,21 @@ class Fleet:
                 site.over.set()
             for thread in threads:
                 thread.join(timeout=60.0)
+
+    @contextlib.contextmanager
+    def carried(self, *sites: Watched) -> Iterator[None]:
+        """Sites in this process, whose messages one process brings that stands for all their SuperNodes."""
+        script, root = Path(__file__).with_name("messenger.py"), self.folder / "keys" / "server" / "ca.pem"
+        with contextlib.ExitStack() as stack:
+            words = [sys.executable, str(script), self.address, str(root)]
+            for site in sites:
+                path = self.folder / "s" / f"{site.name}.sock"
+                stack.enter_context(listening(path, site.answer))  # type: ignore[arg-type]
+                words += [str(self.folder / "keys" / site.name / "client.key"), str(path)]
+            with (self.folder / "messenger.log").open("ab") as log:
+                process = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT)
+            stack.enter_context(ended(process))
+            yield
 
     def _join(self, site: Any, tries: int) -> None:
         log = (self.folder / f"{site.name}.log").open("a", buffering=1)
