@@ -11,6 +11,7 @@ import contextlib
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +55,11 @@ def push(message: Message, send: Any, push_object: Any) -> None:
                 push_object(message.metadata.run_id, session, ident, found.deflate())
 
 
-def node(address: str, authority: str, key: Path, socket: Path) -> None:
+def node(address: str, authority: str, key: Path, socket: Path, connected: Callable[[], None] = lambda: None) -> None:
     private: Any = load_ssh_private_key(key.read_bytes(), None)
     with http_request_response(address, False, authority, (private, private.public_key())) as connection:
         _, receive, send, _, _, pull_object, push_object, confirm = connection
+        connected()
         while True:
             if (got := receive()) is None:
                 time.sleep(0.2)
