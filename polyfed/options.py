@@ -131,9 +131,10 @@ class Keys:
     """Make the certificates and keys of a fleet, a folder for the server and one for each site."""
 
     folder: Positional[Path]  # where; it must not be there yet
-    clients: str  # their names in order, e.g. line-1,line-2,line-3
-    host: str  # names and addresses under which sites reach the server, joined by commas
+    clients: str = ""  # their names in order, e.g. line-1,line-2,line-3
+    host: str = ""  # names and addresses under which sites reach the server, joined by commas
     days: int = 365  # until the server's certificate expires
+    sign: bool = False  # sign the app of this version with the keys that are there already, and make none
     json: bool = False  # print the outcome as JSON
 
 
@@ -174,6 +175,8 @@ class Join:
     insecure: bool = False  # without TLS and keys; on this machine alone
     site: Path = Path("site")  # where the agent keeps what it has learned, so that it goes on when it was killed
     tries: int = 8  # how often the server may not answer in a row
+    agent_only: Path | None = None  # live behind that socket, and leave the SuperNode to you
+    any_app: bool = False  # let the server run apps of Flower here that the owner of the keys has not signed
     quiet: bool = False  # no progress
     json: bool = False  # print the outcome as JSON
 

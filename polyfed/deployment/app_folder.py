@@ -84,8 +84,16 @@ def _toml(value: Any) -> str:
     return json.dumps(value) if isinstance(value, str) else repr(value)
 
 
-def write_app(folder: Path, settings: Settings) -> None:
-    """Make the app's folder, for `flwr run FOLDER`.
+BLANK = Settings("", ())
+
+
+def write_settings(path: Path, settings: Settings) -> None:
+    """Write the settings of a run of the app of `BLANK`, for `flwr run FOLDER --run-config PATH`."""
+    path.write_text("".join(f"{name} = {_toml(value)}\n" for name, value in settings.config().items()))
+
+
+def write_app(folder: Path, settings: Settings = BLANK) -> None:
+    """Make the app's folder, for `flwr run FOLDER`; without settings it is the same for all runs, and can be signed.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())

@@ -10,11 +10,12 @@ import dataclasses
 import datetime
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from polyfed.errors import DamagedError
-from polyfed.runs.files import append_lines
+from polyfed.runs.files import append_lines, writing
 
 START = "0" * 64
 
@@ -23,7 +24,7 @@ START = "0" * 64
 class Event:
     """Something that happened to a message."""
 
-    what: str  # "accepted", "refused", "absent", "greeted", "began", "ended"
+    what: str  # "accepted", "refused", "absent", "greeted", "began", "ended", "mended"
     client: str = ""
     round: int = 0
     phase: str = ""
@@ -38,7 +39,7 @@ def _digest(body: dict[str, Any]) -> str:
 
 
 class Audit:
-    """Adds to a log; goes on with one that is there.
+    """Adds to a log; goes on with one that is there, without half a line that a killed server left at its end.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp(), "audit.jsonl")
@@ -54,7 +55,11 @@ class Audit:
 
     def __init__(self, path: Path):
         self.path = path
+        half = _without_half_a_line(path)
         self.count, self.last = verify(path) if path.is_file() else (0, START)
+        if half:
+            why = "a server was ended within this line, which was taken out"
+            self.note(Event("mended", sha256=hashlib.sha256(half).hexdigest(), num_bytes=len(half), why=why))
 
     def note(self, *events: Event) -> None:
         """Add events, flushed to the disk together."""
@@ -66,6 +71,17 @@ class Audit:
             lines.append(json.dumps({**body, "digest": self.last}))
         if lines:
             append_lines(self.path, lines)
+
+
+def _without_half_a_line(path: Path) -> bytes:
+    """Cut off what follows the last whole line of a log, and give it."""
+    data = path.read_bytes() if path.is_file() else b""
+    half = data[data.rfind(b"\n") + 1 :]
+    if half:
+        with writing(path), path.open("r+b") as file:
+            file.truncate(len(data) - len(half))
+            os.fsync(file.fileno())
+    return half
 
 
 def verify(path: Path, last: str = "") -> tuple[int, str]:

@@ -35,8 +35,14 @@ def _say(quiet: bool) -> Callable[[str], None]:
 
 
 def _keys(options: Keys) -> int:
-    from polyfed.deployment.keys import make
+    from polyfed.deployment.keys import make, sign_again
 
+    if options.sign:
+        sign_again(options.folder)
+        _show({"signed": str(options.folder / "server" / "app.json")}, options.json)
+        return 0
+    if not options.clients or not options.host:
+        raise ValueError("Keys need --clients, their names in order, and --host, the server's names: give both.")
     end = make(options.folder, options.clients.split(","), options.host.split(","), options.days)
     _show({"server": str(options.folder / "server"), "expires": f"{end:%d %B %Y}"}, options.json)
     return 0
@@ -138,12 +144,13 @@ def _outcome(options: Serve, folder: Path, last: str) -> int:
 
 
 def _join(options: Join) -> int:
-    from polyfed.deployment.join import join
+    from polyfed.deployment.join import join, live
     from polyfed.deployment.resident import Resident
 
-    if not options.server or not options.name:
+    alone = options.agent_only is not None
+    if not options.name or not (options.server or alone):
         raise ValueError("A site needs --server HOST:PORT and --name: the address of the server, and who lives here.")
-    if options.keys is None and not options.insecure:
+    if options.keys is None and not options.insecure and not alone:
         raise ValueError(
             "A site needs its --keys: carry over what `polyfed keys` made, or give --insecure on one machine."
         )
@@ -152,6 +159,10 @@ def _join(options: Join) -> int:
         experiment = dataclasses.replace(_named(options.experiment), compare=())
     resident = Resident(options.name, options.site / options.name, experiment)
     folder = options.site / options.name
-    join(options.server, resident, folder, options.keys, options.tries, _say(options.quiet))
+    say = _say(options.quiet)
+    if alone:
+        live(resident, options.agent_only, say)
+    else:
+        join(options.server, resident, folder, options.keys, options.tries, say, any_app=options.any_app)
     _show({"client": options.name, "site": str(folder)}, options.json)
     return 0

@@ -12,7 +12,7 @@ from polyfed.deployment.remote import Remote, check_deployable
 from polyfed.deployment.terms import Terms
 from polyfed.evaluation.yardstick import Say
 from polyfed.experiment import Experiment
-from polyfed.runs import run
+from polyfed.runs import run, store
 from polyfed.simulation.simulate import Simulation
 
 
@@ -28,6 +28,11 @@ def create(root: Path, experiment: Experiment, seed: int, command: str = "") -> 
     experiment = dataclasses.replace(experiment, compare=())
     check_deployable(experiment, (seed,))
     return run.create(root, experiment, (seed,), command)
+
+
+def is_over(folder: Path) -> bool:
+    """Whether a deployment's folder lacks nothing."""
+    return all(store.is_done(arm) for arm in (folder / "arms").iterdir())
 
 
 def go_on(
@@ -70,5 +75,8 @@ def go_on(
     run.go_on(folder, watch, checkpoint_seconds=0.0, force=force, say=say, make=make)
     for remote in remotes:
         remote.stop("the run is over")
+    if not remotes:  # a server that was killed had done all, but sites may wait
+        there = carrier.clients()
+        carrier.exchange("stop", {name: b"the run is over" for name in names or there if name in there}, 30.0)
     audit.note(Event("ended"))
     return audit.last

@@ -144,7 +144,8 @@ def _serve(grid: Grid, settings: Settings) -> str:
     from polyfed.deployment import deploy
 
     carrier = FlowerCarrier(grid, settings.public_keys())
-    wait_for(carrier, settings.names, settings.terms.quorum, settings.patience_s)
+    if not deploy.is_over(Path(settings.folder)):
+        wait_for(carrier, settings.names, settings.terms.quorum, settings.patience_s)
     with Monitor() as monitor:
         how: dict[str, Any] = {
             "names": settings.names,

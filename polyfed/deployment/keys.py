@@ -1,4 +1,4 @@
-"""Certificates and keys of a deployment, made by the owner of a fleet for himself (the only door to cryptography).
+"""Certificates and keys of a deployment, made by the owner of a fleet for himself (a door to cryptography).
 
 A private authority signs the server's certificate; every client has a key of an elliptic curve, whose public half the
 server knows. What a site needs is in a folder of its own, and is all that is carried there.
@@ -10,11 +10,14 @@ import datetime
 import ipaddress
 import json
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from polyfed.deployment.carrier import check_name
+from polyfed.deployment.processes import need_flower
+from polyfed.deployment.signed_app import KEY, SIGNATURE, TRUSTED, bundled, new_key, sign
 from polyfed.errors import MissingExtraError
 from polyfed.runs.files import writing
 
@@ -47,9 +50,10 @@ def _write(path: Path, content: bytes) -> None:
 def make(folder: Path, clients: Sequence[str], hosts: Sequence[str], days: int = DAYS) -> datetime.date:
     """Make the keys of a fleet.
 
-    `folder/server/` is the server's: `ca.pem`, `server.pem`, `server.key`, `clients.json`, `clients/NAME.pub`.
-    `folder/NAME/` is that of a site: `ca.pem`, `client.key`. `folder/authority/ca.key` signs further certificates and
-    belongs on no machine that is reached from outside.
+    `folder/server/` is the server's: `ca.pem`, `server.pem`, `server.key`, `clients.json`, `clients/NAME.pub`, and
+    `app.json`, the signature of the app. `folder/NAME/` is that of a site: `ca.pem`, `client.key`, `trusted.yaml`.
+    `folder/authority/` signs further certificates (`ca.key`) and apps (`app.key`), and belongs on no machine that is
+    reached from outside.
 
     Args:
       folder: Where; it must not be there yet.
@@ -62,7 +66,7 @@ def make(folder: Path, clients: Sequence[str], hosts: Sequence[str], days: int =
 
     Raises:
       ValueError: A name cannot be one, or the folder is there already.
-      MissingExtraError: `cryptography` is not installed.
+      MissingExtraError: `cryptography` or Flower is not installed.
     """
     names = [check_name(name) for name in clients]
     if len(set(names)) != len(names) or not names or {"server", "authority"} & {*names}:
@@ -70,12 +74,15 @@ def make(folder: Path, clients: Sequence[str], hosts: Sequence[str], days: int =
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} holds something already, and keys are never written over: give another folder.")
     _, _, serialization, ec = _cryptography()
+    need_flower()  # which bundles the app that is signed
     plain = serialization.NoEncryption()
     authority, server = (ec.generate_private_key(ec.SECP384R1()) for _ in range(2))
     ca = _signed(None, authority, authority, [], AUTHORITY_DAYS)
     certificate = _signed(ca, authority, server, [*hosts, "localhost", "127.0.0.1", "::1"], days)
     pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-    own = folder / "server"
+    own, (signer, trusted) = folder / "server", new_key()
+    _write(folder / "authority" / KEY, signer)
+    _write(own / SIGNATURE, _signature(signer))
     _write(folder / "authority" / "ca.key", authority.private_bytes(pem, pkcs8, plain))
     _write(own / "ca.pem", ca.public_bytes(pem))
     _write(own / "server.pem", certificate.public_bytes(pem))
@@ -86,8 +93,37 @@ def make(folder: Path, clients: Sequence[str], hosts: Sequence[str], days: int =
         openssh = serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
         _write(own / "clients" / f"{name}.pub", key.public_key().public_bytes(*openssh))
         _write(folder / name / "ca.pem", ca.public_bytes(pem))
+        _write(folder / name / TRUSTED, trusted)
         _write(folder / name / "client.key", key.private_bytes(pem, serialization.PrivateFormat.OpenSSH, plain))
     return certificate.not_valid_after_utc.date()
+
+
+def _signature(signer: bytes) -> bytes:
+    """That of the app of this version of polyfed."""
+    from polyfed.deployment.app_folder import write_app
+
+    with tempfile.TemporaryDirectory() as folder:
+        write_app(Path(folder))
+        return sign(signer, bundled(Path(folder))).to_bytes()
+
+
+def sign_again(folder: Path) -> None:
+    """Sign the app of this version of polyfed with the keys of a fleet that is there; sites need nothing new.
+
+    Args:
+      folder: As `make` made it, with its `authority/`.
+
+    Raises:
+      ValueError: There is no key that signs.
+    """
+    try:
+        signer = (folder / "authority" / KEY).read_bytes()
+    except OSError as error:
+        raise ValueError(
+            f"{folder} holds no authority/{KEY}, which signs apps: give the folder of the fleet."
+        ) from error
+    (folder / "server" / SIGNATURE).unlink(missing_ok=True)
+    _write(folder / "server" / SIGNATURE, _signature(signer))
 
 
 def _signed(issuer: Any, signer: Any, key: Any, hosts: Sequence[str], days: int) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 
 from polyfed.errors import MissingExtraError
 
+TOO_LONG = 124  # code of a program that took longer than it was given
 TIED = """import ctypes, os, sys
 ctypes.CDLL(None).prctl(1, 15)  # PR_SET_PDEATHSIG, SIGTERM: ends when its parent does, however that was
 os.execv(sys.argv[1], sys.argv[1:])
@@ -77,13 +78,13 @@ def running(arguments: Sequence[str], home: Path, log: Path) -> Iterator[subproc
 
 
 def ask(arguments: Sequence[str], home: Path, timeout_s: float = 120.0) -> subprocess.CompletedProcess[str]:
-    """A program that is run to its end; one that takes too long has failed with code 124."""
+    """A program that is run to its end; one that takes too long has failed with `TOO_LONG`."""
     words = [program(arguments[0]), *arguments[1:]]
     how: dict[str, Any] = {"env": environment(home), "stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
     try:
         return subprocess.run(words, timeout=timeout_s, check=False, **how)
     except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(words, 124, "", f"it took longer than {timeout_s:g} s")
+        return subprocess.CompletedProcess(words, TOO_LONG, "", f"it took longer than {timeout_s:g} s")
 
 
 def free_port() -> int:

@@ -13,15 +13,17 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from polyfed.deployment.app_folder import Settings, write_app
+from polyfed.deployment.app_folder import Settings, write_app, write_settings
 from polyfed.deployment.carrier import check_name
 from polyfed.deployment.front import open_to
-from polyfed.deployment.processes import ask, free_port, need_flower, running, tail, wait_for_port
+from polyfed.deployment.processes import TOO_LONG, ask, free_port, need_flower, running, tail, wait_for_port
+from polyfed.deployment.signed_app import SIGNATURE, Signature, check_signed
 from polyfed.errors import BusyError, PolyfedError
+from polyfed.runs.files import write_bytes
 
 Say = Callable[[str], None]
 CONNECTION = "polyfed"
-OUTCOME, PROGRESS = "served.json", "serve.log"
+OUTCOME, PROGRESS, SETTINGS, PROBE = "served.json", "serve.log", "run.toml", ".probe"
 LOOK_S = 60.0  # between looks at a run's state
 
 
@@ -91,7 +93,7 @@ def serve(address: Address, settings: Settings, say: Say) -> str:
 
     Raises:
       PolyfedError: The run ended before it was done; `exit_code` is that of its reason.
-      ValueError: The certificate or a key is none, or the port is taken.
+      ValueError: The certificate, a key or the app's signature is none, or the port is taken.
     """
     folder = Path(settings.folder)
     with linked(address, settings, say) as (home, link):
@@ -100,6 +102,8 @@ def serve(address: Address, settings: Settings, say: Say) -> str:
             try:
                 return _watch(folder, home, start(home, home / "app"), link, say)
             except AppEndedError as error:
+                write_bytes(folder / PROBE, b"")  # a full disk ends it here, with its own sentence
+                (folder / PROBE).unlink()
                 if attempt + 1 == STARTS:
                     raise
                 say(f"{error} It goes on from its last round.")
@@ -123,14 +127,27 @@ def linked(address: Address, settings: Settings, say: Say) -> Iterator[tuple[Pat
     settings.public_keys()
     home = Path(settings.folder, "flower").absolute()
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_app(home / "app", settings)
     inner = free_port()
-    with _alone(home), _superlink(home, inner, address.keys) as link:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_alone(home))
+        write_app(home / "app")
+        write_settings(home / SETTINGS, settings)
+        signature = _signature(home / "app", address.keys)
+        link = stack.enter_context(_superlink(home, inner, address.keys))
         scheme = "http" if address.keys is None else "https"
         _register(settings, home, address.keys)
-        with open_to(address.host, address.port, f"{scheme}://127.0.0.1:{inner}", address.keys):
+        with open_to(address.host, address.port, f"{scheme}://127.0.0.1:{inner}", address.keys, signature):
             say(f"listening on {address.host}:{address.port} for {', '.join(settings.names)}")
             yield home, link
+
+
+def _signature(app: Path, keys: Path | None) -> Signature | None:
+    """That of the app, which sites with keys want to see."""
+    if keys is None:
+        return None
+    signature = Signature.read(keys / SIGNATURE)
+    check_signed(app, signature)
+    return signature
 
 
 @contextlib.contextmanager
@@ -178,8 +195,11 @@ def _register(settings: Settings, home: Path, keys: Path | None) -> None:
 
 
 def start(home: Path, app: Path) -> str:
-    """Start an app in Flower's server link, and give the run's number."""
-    found = ask(["flwr", "run", str(app), CONNECTION, "--format", "json"], home)
+    """Start an app in Flower's server link, and give the run's number; ours is told its settings."""
+    told = ["--run-config", str(home / SETTINGS)] if app == home / "app" else []
+    found = ask(["flwr", "run", str(app), CONNECTION, *told, "--format", "json"], home)
+    if found.returncode == TOO_LONG:
+        raise AppEndedError(f"Flower did not start the app: {_last(found)}.")
     try:
         return str(json.loads(found.stdout[found.stdout.index("{") :])["run-id"])
     except (ValueError, KeyError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -68,3 +69,17 @@ def test_a_log_that_was_changed_is_not_gone_on_with(log: Path) -> None:
     changed(log, log.read_text().splitlines()[1:])
     with pytest.raises(DamagedError):
         Audit(log)
+
+
+@pytest.mark.parametrize("left", [1, 100, -1])
+def test_half_a_line_that_a_killed_server_left_is_taken_out_and_that_is_logged(log: Path, left: int) -> None:
+    whole = log.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    log.write_bytes(b"".join(lines[:-1]) + lines[-1][:left])
+    with pytest.raises(DamagedError, match=f"changed at line {len(lines)}") if left > 0 else contextlib.nullcontext():
+        verify(log)
+    Audit(log).note(Event("accepted", client="ann", round=4))
+    count, last = verify(log)
+    found = [json.loads(line)["what"] for line in log.read_text().splitlines()]
+    assert (count, found[-2:]) == (len(lines) + 1, ["mended", "accepted"])
+    assert last == json.loads(log.read_text().splitlines()[-1])["digest"]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import json
-import re
 import subprocess
 import sys
 import time
@@ -22,7 +20,6 @@ from flwr.app import ConfigRecord, Message, RecordDict
 
 from polyfed.deployment import flower_server, keys
 from polyfed.deployment.flower_server import FlowerCarrier, wait_for
-from polyfed.deployment.front import PATHS, Front
 from polyfed.errors import QuorumError
 from polyfed.experiment import Experiment
 
@@ -151,73 +148,6 @@ def test_the_messenger_hands_over_and_says_where_nobody_lives(tmp_path: Path) ->
     with listening(tmp_path / "agent.sock", lambda phase, data: phase.encode() + data):
         assert relay(message, context).content.config_records["polyfed"]["answer"] == b"roundabc"
     assert bytes(relay(message, context).content.config_records["polyfed"]["answer"]).startswith(b"-nobody answers")
-
-
-# The one open port
-
-
-async def asked(path: str, method: str = "POST", body: bytes = b"", query: bytes = b"") -> tuple[int, list[str]]:
-    """What comes of a request to the front, and what went on to the server link."""
-    import httpx
-
-    passed = []
-
-    def inner(request: httpx.Request) -> httpx.Response:
-        passed.append(f"{request.url.path} {request.headers.get('x-signature')} {request.content.decode()}")
-        return httpx.Response(200, content=b"whole", headers={"content-type": "application/protobuf"})
-
-    front = Front("http://inner", None, most_bytes=10)
-    front._client = httpx.AsyncClient(base_url="http://inner", transport=httpx.MockTransport(inner))
-    sent: list[Any] = []
-
-    async def receive() -> Any:
-        return {"type": "http.request", "body": body}
-
-    async def send(event: Any) -> None:
-        sent.append(event)
-
-    headers = [(b"x-signature", b"abc"), (b"host", b"outside")]
-    scope = {"type": "http", "method": method, "path": path, "query_string": query, "headers": headers}
-    await front(scope, receive, send)
-    return sent[0]["status"], passed
-
-
-def test_what_sites_need_goes_through_as_it_is() -> None:
-    path = "/v1/fleet/pull-messages"
-    assert asyncio.run(asked(path, body=b"0123456789")) == (200, [f"{path} abc 0123456789"])
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/v1/control/start-run",
-        "/v1/control/register-node",
-        "/v1/runtime/push-messages",
-        "/docs",
-        "/",
-        "/v1/fleet/../control/start-run",
-        "/v1/fleet/pull-messages/",
-        "/V1/FLEET/PULL-MESSAGES",
-        "//v1/control/start-run",
-    ],
-)
-def test_nothing_else_of_the_server_link_is_reached_from_outside(path: str) -> None:
-    assert asyncio.run(asked(path)) == (404, [])
-
-
-def test_neither_are_other_methods_nor_what_is_too_long() -> None:
-    path = "/v1/fleet/pull-messages"
-    assert asyncio.run(asked(path, method="GET")) == (404, [])
-    assert asyncio.run(asked(path, query=b"a=1")) == (404, [])
-    assert asyncio.run(asked(path, body=bytes(11))) == (413, [])
-
-
-def test_the_paths_are_those_of_flowers_sites() -> None:
-    """A new version of Flower that asks for another path is noticed here."""
-    import flwr
-
-    text = Path(flwr.__file__).with_name("superlink").joinpath("routers", "fleet", "router.py").read_text()
-    assert {f"/v1/fleet{path}" for path in re.findall(r'@router.post[(]"(/[a-z-]+)"', text)} == PATHS
 
 
 # The whole, over TLS

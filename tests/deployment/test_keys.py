@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("cryptography")
+pytest.importorskip("flwr")
 
 from polyfed.deployment import keys
 
@@ -27,9 +28,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_file_is_its_owners_alone_and_a_site_gets_its_own_key_only(made: Path) -> None:
     files = {str(path.relative_to(made)): path for path in made.rglob("*") if path.is_file()}
-    own = {"ca.pem", "server.pem", "server.key", "clients.json", "clients/ann.pub", "clients/bob.pub"}
-    sites = {f"{name}/{file}" for name in ("ann", "bob") for file in ("ca.pem", "client.key")}
-    assert {*files} == {"authority/ca.key", *(f"server/{name}" for name in own), *sites}
+    own = {"ca.pem", "server.pem", "server.key", "app.json", "clients.json", "clients/ann.pub", "clients/bob.pub"}
+    sites = {f"{name}/{file}" for name in ("ann", "bob") for file in ("ca.pem", "client.key", "trusted.yaml")}
+    assert {*files} == {"authority/ca.key", "authority/app.key", *(f"server/{name}" for name in own), *sites}
     assert {stat.S_IMODE(path.stat().st_mode) for path in files.values()} == {0o600}
     assert {stat.S_IMODE(path.stat().st_mode) for path in made.rglob("*") if path.is_dir()} == {0o700}
     assert json.loads(files["server/clients.json"].read_text()) == ["ann", "bob"]
@@ -117,3 +118,76 @@ def test_a_certificate_that_has_expired_is_refused(tmp_path: Path) -> None:
 def test_what_is_no_certificate_is_refused(made: Path, name: str) -> None:
     with pytest.raises(ValueError, match="is no certificate"):
         keys.expires(made / name)
+
+
+# The signature of the app
+
+
+def answer_with(app: bytes) -> bytes:
+    """What Flower's server link answers who asks for an app."""
+    from flwr.proto.fab_pb2 import Fab, GetFabResponse
+
+    return GetFabResponse(fab=Fab(hash_str="", content=app)).SerializeToString()
+
+
+def trusted_by_flower(made: Path, answer: bytes) -> bool:
+    """Whether a SuperNode of `ann` would run what it was answered: Flower's own functions."""
+    from flwr.common.serde import fab_from_proto
+    from flwr.proto.fab_pb2 import GetFabResponse
+    from flwr.supernode.cli.flower_supernode import _try_obtain_trusted_entities, _validate_public_keys_ed25519
+    from flwr.supernode.start_client_internal import _verify_fab
+
+    trusted = _try_obtain_trusted_entities(made / "ann" / "trusted.yaml")
+    _validate_public_keys_ed25519(trusted)
+    fab = fab_from_proto(GetFabResponse.FromString(answer).fab)
+    return bool(fab.verifications.get("valid_license", "")) and _verify_fab(fab, trusted)
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    from polyfed.deployment.app_folder import write_app
+
+    write_app(tmp_path / "app")
+    return tmp_path / "app"
+
+
+def test_a_site_runs_the_app_that_was_signed_with_the_keys_and_no_other(made: Path, app: Path) -> None:
+    from polyfed.deployment.signed_app import Signature, bundled, check_signed, with_signature
+
+    signature = Signature.read(made / "server" / "app.json")
+    check_signed(app, signature)
+    ours = answer_with(bundled(app))
+    assert not trusted_by_flower(made, ours)  # Flower itself gives no signature
+    assert trusted_by_flower(made, with_signature(ours, signature))
+    (app / "polyfed_app" / "client.py").write_text("import os\n")
+    theirs = answer_with(bundled(app))
+    assert with_signature(theirs, signature) == theirs
+    with pytest.raises(ValueError, match="sign this one with"):
+        check_signed(app, signature)
+
+
+def test_a_signature_of_another_app_or_another_fleet_is_none(made: Path, app: Path, tmp_path: Path) -> None:
+    import dataclasses
+
+    from polyfed.deployment.signed_app import Signature, bundled, new_key, sign, with_signature
+
+    content = bundled(app)
+    own = Signature.read(made / "server" / "app.json")
+    other = sign(new_key()[0], content)
+    for forged in (other, dataclasses.replace(own, signature=other.signature), dataclasses.replace(own, signed_at=0)):
+        assert not trusted_by_flower(made, with_signature(answer_with(content), forged))
+
+
+def test_an_app_is_signed_again_with_the_keys_that_are_there(tmp_path: Path, app: Path) -> None:
+    from polyfed.deployment.signed_app import Signature, bundled, with_signature
+
+    keys.make(tmp_path / "keys", ["ann"], ["localhost"])
+    (tmp_path / "keys" / "server" / "app.json").write_text("{}")
+    with pytest.raises(ValueError, match="is no signature"):
+        Signature.read(tmp_path / "keys" / "server" / "app.json")
+    keys.sign_again(tmp_path / "keys")
+    signature = Signature.read(tmp_path / "keys" / "server" / "app.json")
+    assert trusted_by_flower(tmp_path / "keys", with_signature(answer_with(bundled(app)), signature))
+    assert stat.S_IMODE((tmp_path / "keys" / "server" / "app.json").stat().st_mode) == 0o600
+    with pytest.raises(ValueError, match=r"no authority/app\.key"):
+        keys.sign_again(tmp_path / "keys" / "server")

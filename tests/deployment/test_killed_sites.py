@@ -1,0 +1,105 @@
+"""A site of a real deployment killed with SIGKILL at each stage: started again it goes on; not started it is absent."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("flwr")
+
+from fleets import NAMES, Fleet, Watched, ended, until
+
+from polyfed.deployment import deploy
+from polyfed.deployment.loopback import Loopback
+from polyfed.deployment.resident import Resident
+from polyfed.experiment import Experiment
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
+SCRIPT = Path(__file__).with_name("site_process.py")
+DEADLINE_S = 90
+POINTS = ("hello", "before 2", "within 3", "after 4", "before 6")  # the last is not started again
+ABSENT = {1: "before", 2: "before", 3: "before", 4: "after", 6: "before", 7: "before"}
+ROUNDS = 7
+
+
+class Lossy:
+    """The third site, as it is to the server: in some rounds it dies before it has learned, or after."""
+
+    def __init__(self) -> None:
+        self.resident = Resident(NAMES[2])
+
+    def answer(self, phase: Any, message: bytes) -> bytes:
+        from fleets import parts_of
+
+        lost = ABSENT.get(parts_of(message)[0], "") if phase == "round" else ""
+        answer = b"" if lost == "before" else self.resident.answer(phase, message)
+        if lost:
+            raise ConnectionError("it died")
+        return answer
+
+
+def test_a_site_killed_at_each_stage_goes_on_and_one_that_is_not_started_again_is_absent(
+    tiny: Callable[..., Experiment], tiny_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    experiment = tiny(num_rounds=ROUNDS)
+    experiment = dataclasses.replace(experiment, evaluation=dataclasses.replace(experiment.evaluation, every=ROUNDS))
+    whole = deploy.create(tmp_path / "whole", experiment, 0)
+    others = {name: Resident(name).answer for name in NAMES[:2]}
+    deploy.go_on(whole, Loopback({**others, NAMES[2]: Lossy().answer}), lambda p: None)
+
+    fleet = Fleet.make(tmp_path / "fleet")
+    keys, log, connected = fleet.folder / "keys", fleet.folder / "mortal.log", threading.Event()
+    codes: list[int] = []
+
+    def mortal() -> None:
+        """Start the site again and again; it dies at the points."""
+        for point in POINTS:
+            words = [fleet.address, str(keys / "server" / "ca.pem"), str(keys / NAMES[2] / "client.key")]
+            command = [sys.executable, str(SCRIPT), *words, str(fleet.folder / "m"), point]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+                assert process.stdout is not None
+                with ended(process), log.open("a") as file:  # type: ignore[arg-type]
+                    for line in process.stdout:
+                        file.write(line)
+                        file.flush()
+                        if line.startswith("connected"):
+                            connected.set()
+                connected.clear()
+                codes.append(process.wait())
+        connected.set()
+
+    def held(number: int, answer: bytes) -> bytes:
+        """The first site waits with its answer until the third is there again, or never will be."""
+        connected.wait(timeout=DEADLINE_S - 10)
+        return answer
+
+    sites = [Watched(Resident(NAMES[0]), held), Watched(Resident(NAMES[1]))]
+    thread = threading.Thread(target=mortal, daemon=True)
+    words = ["--num-rounds", str(ROUNDS), "--evaluation.every", str(ROUNDS), "--quorum", "2"]
+    with fleet.carried(*sites):
+        thread.start()
+        server = fleet.serve(tiny_file(), *words, "--deadline", str(DEADLINE_S))
+        with ended(server):
+            code = server.wait(timeout=2400)
+    until(lambda: not thread.is_alive(), 60.0)
+    assert code == 0, fleet.said
+    assert codes == [-signal.SIGKILL] * len(POINTS)
+    away = {
+        line["round"]: line["why"]
+        for line in fleet.lines()
+        if line["client"] == NAMES[2] and line["what"] == "absent" and line["phase"] == "round"
+    }
+    assert set(away) == set(ABSENT), away
+    assert all(why.startswith(f"'client-2' is absent from round {number}: ") for number, why in away.items())
+    learned = [line.split()[1] for line in log.read_text().splitlines() if line.startswith("learned")]
+    assert learned == ["3", "4", "5"], log.read_text()  # what was not kept is not known
+    path = "arms/fedavg/weights/seed-0/global.safetensors"
+    assert (fleet.served / path).read_bytes() == (whole / path).read_bytes()
