@@ -133,23 +133,27 @@ class Clock:
 
 
 @contextlib.contextmanager
-def watched(clock: Clock) -> Iterator[None]:
-    """Packing and unpacking at the server under the clock, learning left out."""
+def watched(clock: Clock, first: Member) -> Iterator[None]:
+    """Packing and unpacking at the server under the clock; all sites begin as the first does, and learn nothing."""
+    forms, begun = first._forms, first.begin()
 
     def still(self: Member, client: Any, broadcast: Any, when: Any, newcomer: bool = False) -> Any:
-        figures = jax.tree.map(np.zeros_like, self._forms[1])
+        figures = jax.tree.map(np.zeros_like, forms[1])
         moved = jax.tree.map(lambda x: np.asarray(x) + np.float32(0.01), broadcast)
         return client, moved, figures
 
-    names = [(remote, "pack"), (remote, "unpack"), (remote, "opened"), (gate, "unpack"), (Member, "round")]
-    kept = [getattr(place, name) for place, name in names]
-    for place, name in names[:-1]:
+    sites: dict[str, Any] = {"round": still, "begin": lambda self: begun, "_forms": property(lambda self: forms)}
+    names = [(Member, name) for name in sites]
+    server = [(remote, "pack"), (remote, "unpack"), (remote, "opened"), (gate, "unpack")]
+    kept = [vars(place)[name] for place, name in [*server, *names]]
+    for place, name in server:
         setattr(place, name, clock.timed("server_pack", getattr(place, name)))
-    Member.round = still  # type: ignore[method-assign]
+    for name, function in sites.items():
+        setattr(Member, name, function)
     try:
         yield
     finally:
-        for (place, name), function in zip(names, kept, strict=True):
+        for (place, name), function in zip([*server, *names], kept, strict=True):
             setattr(place, name, function)
 
 
@@ -163,7 +167,7 @@ def loopback(repeats: int, clients: int = 8, hidden: int = 128) -> dict[str, Any
     simulation = Simulation(experiment(clients, hidden=hidden), (0,), afar=afar)
     simulation.advance = clock.timed("own", simulation.advance)  # type: ignore[method-assign]
     federation, walls, busies = simulation.init(), [], []
-    with watched(clock):
+    with watched(clock, Member(simulation.experiment, 0, 0)):
         for repeat in range(repeats + 2):
             clock.wall.clear(), clock.busy.clear()
             federation, _ = simulation.advance(federation, 1)

@@ -103,17 +103,15 @@ def sentence(found: dict[str, Any]) -> str:
     which = "less than working in parallel saves" if found["pays"] else "more than working in parallel saves"
     between, cores = found["pays_between_clients"], found["compared_with"]["cores"]
     one = f"one machine of {cores} core{'s' * (cores > 1)} that does all the work"
-    ranges = (
-        "no number of clients is quicker"
-        if between is None
-        else f"{between[0]:,} to {between[1]:,} clients are quicker"
-    )
-    from_steps = "never" if least is None else f"from {least:,} local steps on"
+    ranges = "no number of clients is quicker"
+    if between is not None:
+        ranges = f"{between[0]:,} to {between[1]:,} clients are quicker"
+    quicker = "it is never quicker" if least is None else f"it is quicker from {least:,} local steps on"
     return (
         f"{head} That is {which}: the deployment is {found['speed_up']:.3g} times as quick as {one}. With "
-        f"{found['local_steps']:,} local steps {ranges}; with {found['clients']:,} clients it is quicker {from_steps}, "
-        f"and from {tenth:,} on communication is a tenth of a round. What is paid for is the number of rounds: fewer and "
-        "longer ones cost less."
+        f"{found['local_steps']:,} local steps {ranges}; with {found['clients']:,} clients {quicker}, and from "
+        f"{tenth:,} on communication is a tenth of a round. What is paid for is the number of rounds: fewer and longer "
+        "ones cost less."
     )
 
 
