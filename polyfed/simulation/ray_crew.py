@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,8 +15,8 @@ from polyfed.simulation.crew import ActorFailedError, ActorLostError, Crew
 from polyfed.simulation.shard import Bounds, Shard
 
 HERE = "127.0.0.1"
-PATIENCE_S = 600.0  # until an actor has found a machine and is ready
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # without it Ray would take an outer address for 127.0.0.1
 
 
 class Host:
@@ -55,6 +56,8 @@ class RayCrew(Crew):
         import ray
 
         variables = {"POLYFED_DEVICES": str(self.cores), "JAX_NUM_CPU_DEVICES": str(self.cores)}
+        if not self.num_gpus:
+            variables["JAX_PLATFORMS"] = "cpu"
         how = ray.remote(num_cpus=self.cores, num_gpus=self.num_gpus, max_restarts=0)
         return how(Host).options(runtime_env={"env_vars": variables}).remote(experiment, seeds, clients)
 
@@ -70,7 +73,7 @@ class RayCrew(Crew):
         try:
             return ray.get(ticket)
         except (exceptions.RayActorError, exceptions.ObjectLostError, exceptions.WorkerCrashedError) as error:
-            raise ActorLostError(on_a_line(error).rstrip(".")) from None
+            raise ActorLostError(str(error).partition("\n")[0].rstrip(".")) from None
         except exceptions.RayTaskError as error:
             raise ActorFailedError(f"{type(error.cause).__name__}: {on_a_line(error.cause)}") from None
 
@@ -109,7 +112,7 @@ def crew(num_actors: int = 0, cluster: str = "") -> Iterator[RayCrew]:
       MissingExtraError: Ray is not installed.
       ValueError: No cluster answers there.
     """
-    os.environ.update(QUIET)
+    os.environ.update(QUIET if cluster else {**QUIET, **ALONE})  # read when ray is imported
     try:
         import ray
     except ModuleNotFoundError as error:
@@ -117,13 +120,12 @@ def crew(num_actors: int = 0, cluster: str = "") -> Iterator[RayCrew]:
             'The engine ray needs a package that is not installed: pip install "polyfed[ray]", or leave --engine out.'
         ) from error
 
-    calm: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    own: dict[str, Any] = {"num_cpus": max(num_devices(), num_actors), "include_dashboard": False}
+    where = {"address": cluster} if cluster else {"address": "local", "_node_ip_address": HERE, **own}
     try:
-        if cluster:
-            ray.init(address=cluster, **calm)
-        else:
-            cores = max(num_devices(), num_actors)
-            ray.init(num_cpus=cores, include_dashboard=False, _node_ip_address=HERE, **calm)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)  # another program is executed there at once
+            ray.init(**where, log_to_driver=False, logging_level="error")
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ValueError(f"No Ray cluster answers at {cluster or HERE}: {on_a_line(error)}") from error
     try:

@@ -147,6 +147,7 @@ def test_what_fails_in_an_actor_ends_the_run_in_a_sentence(tiny: Callable[..., E
 
 
 @pytest.mark.bits
+@pytest.mark.slow
 def test_a_run_goes_on_from_its_checkpoint_with_another_number_of_actors(
     tiny: Callable[..., Experiment], tmp_path: Path
 ) -> None:
