@@ -1,13 +1,18 @@
 """What does a round of a deployment cost, and how much of that is our own?
 
     .venv/bin/python benchmarks/deployment_cost.py --repeats 50
-    .venv/bin/python benchmarks/deployment_cost.py --flower --sites 2 --rounds 5
+    .venv/bin/python benchmarks/deployment_cost.py --scale --repeats 30 > loopback.json
+    .venv/bin/python benchmarks/deployment_cost.py --flower --sites 2 4 8 --rounds 5 > flower.json
+    .venv/bin/python benchmarks/deployment_fit.py loopback.json flower.json
 
 The first times our own share: eight clients' 4-128-128-2 networks go out and come back through the loopback carrier,
-packed, unpacked, held against the gate, stacked and merged, with nothing learned between. The second starts Flower's
-server link and sites over TLS on this machine, lets a no-op app of Flower and then ours do the same number of rounds in
-it, and compares seconds per round; ours learn a few steps. Quiet machines alone give figures that mean anything. JSON
-on standard output.
+packed, unpacked, held against the gate, stacked and merged, with nothing learned between. The second does so with 2 to
+32 clients and networks of three sizes, and splits the time into packing and unpacking at the server (`server_pack`),
+what sites do (`sites`), the carrier's own (`carrier`) and the rest, which is ours (`own`): gate, audit log, stacking,
+merge. The third starts Flower's server link and sites over TLS on this machine, lets a no-op app of Flower and then
+ours do the same number of rounds in it, and compares seconds per round; ours learn a few steps. Quiet machines alone
+give wall times that mean anything; seconds of the processor, which are given beside them, bear others. JSON on standard
+output. The last fits the model of `polyfed plan`.
 """
 
 from __future__ import annotations
@@ -36,11 +41,14 @@ import jax
 import numpy as np
 
 from polyfed.agents import DQN
+from polyfed.deployment import remote
+from polyfed.deployment.audit import Audit
 from polyfed.deployment.loopback import Loopback
 from polyfed.deployment.member import Member
 from polyfed.deployment.remote import Remote
 from polyfed.deployment.resident import Resident
 from polyfed.environments import CartPole, Explicit
+from polyfed.exchange import gate
 from polyfed.experiment import Evaluation, Experiment
 from polyfed.simulation.simulate import Simulation
 
@@ -82,60 +90,104 @@ def train(message, context):
 '''
 
 
-def experiment(clients: int, rounds: int = 1) -> Experiment:
-    """Cart-poles whose learners have networks of 4-128-128-2."""
+def experiment(clients: int, rounds: int = 1, hidden: int = 128) -> Experiment:
+    """Cart-poles whose learners have networks of 4-128-128-2, or another width."""
     return Experiment(
         name="cost",
         environment=CartPole(),
         variation=Explicit({"half_length": tuple(np.linspace(0.3, 0.9, clients).tolist())}),
         num_clients=clients,
-        agent=DQN(hidden=(128, 128), learning_starts=50, replay_capacity=1000),
+        agent=DQN(hidden=(hidden, hidden), learning_starts=50, replay_capacity=1000),
         num_rounds=rounds,
         local_steps=50,
         evaluation=Evaluation(every=rounds, episodes=1, own=False),
     )
 
 
-def loopback(repeats: int) -> dict[str, Any]:
-    """Seconds of an exchange in which nothing is learned, and of them those of the sites."""
-    at_sites = [0.0]
+class Clock:
+    """Seconds by what they go into, by the wall and of the processor; what is inside something else counts there."""
+
+    def __init__(self) -> None:
+        self.wall: dict[str, float] = {}
+        self.busy: dict[str, float] = {}
+        self._inside: list[list[float]] = []
+
+    def timed(self, name: str, function: Any) -> Any:
+        """The function, its time added up under a name."""
+
+        def run(*args: Any, **how: Any) -> Any:
+            self._inside.append([0.0, 0.0])
+            began, worked = time.perf_counter(), time.process_time()
+            try:
+                return function(*args, **how)
+            finally:
+                wall, busy = time.perf_counter() - began, time.process_time() - worked
+                inner = self._inside.pop()
+                self.wall[name] = self.wall.get(name, 0.0) + wall - inner[0]
+                self.busy[name] = self.busy.get(name, 0.0) + busy - inner[1]
+                if self._inside:
+                    self._inside[-1][0] += wall
+                    self._inside[-1][1] += busy
+
+        return run
+
+
+@contextlib.contextmanager
+def watched(clock: Clock, first: Member) -> Iterator[None]:
+    """Packing and unpacking at the server under the clock; all sites begin as the first does, and learn nothing."""
+    forms, begun = first._forms, first.begin()
 
     def still(self: Member, client: Any, broadcast: Any, when: Any, newcomer: bool = False) -> Any:
-        figures = jax.tree.map(np.zeros_like, self._forms[1])
+        figures = jax.tree.map(np.zeros_like, forms[1])
         moved = jax.tree.map(lambda x: np.asarray(x) + np.float32(0.01), broadcast)
         return client, moved, figures
 
-    Member.round = still  # type: ignore[method-assign]
-    names = [f"client-{i}" for i in range(8)]
-    residents = {name: Resident(name) for name in names}
+    sites: dict[str, Any] = {"round": still, "begin": lambda self: begun, "_forms": property(lambda self: forms)}
+    names = [(Member, name) for name in sites]
+    server = [(remote, "pack"), (remote, "unpack"), (remote, "opened"), (gate, "unpack")]
+    kept = [vars(place)[name] for place, name in [*server, *names]]
+    for place, name in server:
+        setattr(place, name, clock.timed("server_pack", getattr(place, name)))
+    for name, function in sites.items():
+        setattr(Member, name, function)
+    try:
+        yield
+    finally:
+        for (place, name), function in zip([*server, *names], kept, strict=True):
+            setattr(place, name, function)
 
-    def timed(resident: Resident) -> Any:
-        def answer(phase: Any, message: bytes) -> bytes:
-            began = time.perf_counter()
-            reply = resident.answer(phase, message)
-            at_sites[0] += time.perf_counter() - began
-            return reply
 
-        return answer
-
-    carrier = Loopback({name: timed(resident) for name, resident in residents.items()})
-    simulation = Simulation(experiment(8), (0,), afar=lambda s: Remote(s, carrier, "cost"))
-    federation, seconds, sites, busy = simulation.init(), [], [], []
-    for repeat in range(repeats + 2):
-        at_sites[0], began, worked = 0.0, time.perf_counter(), time.process_time()
-        federation, _ = simulation.advance(federation, 1)
-        jax.block_until_ready(federation.server.broadcast)
-        if repeat >= 2:  # the first greet and compile
-            seconds.append(time.perf_counter() - began)
-            sites.append(at_sites[0])
-            busy.append(time.process_time() - worked)
+def loopback(repeats: int, clients: int = 8, hidden: int = 128) -> dict[str, Any]:
+    """Milliseconds of an exchange in which nothing is learned, and what they go into; medians."""
+    clock, folder = Clock(), Path(tempfile.mkdtemp(prefix="polyfed-"))
+    residents = {f"client-{i}": Resident(f"client-{i}") for i in range(clients)}
+    carrier = Loopback({name: clock.timed("sites", resident.answer) for name, resident in residents.items()})
+    carrier.exchange = clock.timed("carrier", carrier.exchange)  # type: ignore[method-assign]
+    afar = lambda s: Remote(s, carrier, "cost", audit=Audit(folder / "audit.jsonl"))  # noqa: E731
+    simulation = Simulation(experiment(clients, hidden=hidden), (0,), afar=afar)
+    simulation.advance = clock.timed("own", simulation.advance)  # type: ignore[method-assign]
+    federation, walls, busies = simulation.init(), [], []
+    with watched(clock, Member(simulation.experiment, 0, 0)):
+        for repeat in range(repeats + 2):
+            clock.wall.clear(), clock.busy.clear()
+            federation, _ = simulation.advance(federation, 1)
+            if repeat >= 2:  # the first greet and compile
+                walls.append(dict(clock.wall))
+                busies.append(dict(clock.busy))
+    size = sum(np.asarray(x).nbytes for x in jax.tree.leaves(federation.server.broadcast))
+    median = lambda rows: {name: 1e3 * statistics.median(row[name] for row in rows) for name in rows[0]}  # noqa: E731
+    whole = lambda rows: 1e3 * statistics.median(sum(row.values()) for row in rows)  # noqa: E731
+    at_server = lambda row: sum(row.values()) - row["sites"]  # noqa: E731
     return {
-        "clients": 8,
-        "network": "4-128-128-2",
+        "clients": clients,
+        "network": f"4-{hidden}-{hidden}-2",
+        "bytes": size,
         "repeats": repeats,
-        "milliseconds_per_round": 1e3 * statistics.median(seconds),
-        "of_them_at_the_eight_sites": 1e3 * statistics.median(sites),
-        "milliseconds_of_processor": 1e3 * statistics.median(busy),
+        "milliseconds": whole(walls),
+        "of_them": median(walls),
+        "milliseconds_of_processor": whole(busies),
+        "of_processor": median(busies),
+        "ours_without_sites": 1e3 * statistics.median(map(at_server, walls)),
         "goal": 20.0,
     }
 
@@ -206,12 +258,21 @@ def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--repeats", type=int, default=50)
+    parser.add_argument("--scale", action="store_true")
+    parser.add_argument("--clients", type=int, nargs="+", default=[2, 4, 8, 16, 32])
+    parser.add_argument("--hidden", type=int, nargs="+", default=[32, 128, 512])
     parser.add_argument("--flower", action="store_true")
-    parser.add_argument("--sites", type=int, default=2)
+    parser.add_argument("--sites", type=int, nargs="+", default=[2])
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     found: dict[str, Any] = {"load": os.getloadavg()[0], "cores": os.cpu_count()}
-    found |= flower(options.sites, options.rounds) if options.flower else loopback(options.repeats)
+    if options.flower:
+        found["flower"] = [flower(sites, options.rounds) for sites in options.sites]
+    elif options.scale:
+        sizes = [(n, hidden) for hidden in options.hidden for n in options.clients]
+        found["loopback"] = [loopback(options.repeats, *size) for size in sizes]
+    else:
+        found |= loopback(options.repeats)
     print(json.dumps(found | {"load_after": os.getloadavg()[0]}, indent=1))
 
 

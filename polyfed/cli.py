@@ -1,17 +1,19 @@
-"""The command line: `polyfed list | run | report | play | export | check | env | keys | serve | join | audit`.
+"""The command line: `polyfed list | run | report | play | export | check | env | keys | serve | join | audit |
+plan`.
 
 What needs JAX is imported inside the commands, so that help and lists answer at once.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import json
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +73,7 @@ def _dispatch(argv: list[str]) -> int:
         raise ValueError(f"There is no command {name!r}: {did_you_mean(name, COMMANDS)}")
     if name == "run":
         return _run(rest)
-    if name in ("keys", "serve", "join", "audit"):
+    if name in ("keys", "serve", "join", "audit", "plan"):
         from polyfed.deployment import commands
 
         return commands.dispatch(name, rest)
@@ -216,7 +218,7 @@ def _go(options: Run, experiment: Experiment | None, argv: list[str]) -> int:
     from polyfed.runs import run
     from polyfed.runs.study_folder import refuse_study
 
-    with Monitor(quiet=options.quiet) as monitor:
+    with _engine(options, experiment) as (engine, make), Monitor(quiet=options.quiet) as monitor:
         watches: list[Any] = [monitor]
 
         def watch(progress: Any) -> None:
@@ -227,17 +229,46 @@ def _go(options: Run, experiment: Experiment | None, argv: list[str]) -> int:
             folder = Path(options.resume)
             refuse_study(folder, "resumed")
             _add_log(options, folder, watches)
-            run.go_on(folder, watch, options.checkpoint_seconds, options.force, monitor.say)
+            run.go_on(folder, watch, options.checkpoint_seconds, options.force, monitor.say, make)
         else:
             seeds = typed.seeds(options.seeds)
             command = shlex.join(["polyfed", "run", *argv])
-            folder = run.create(options.out, experiment, seeds, command)
+            folder = run.create(options.out, experiment, seeds, command, engine)
             print(f"run folder: {folder}", file=sys.stderr)
             _add_log(options, folder, watches)
-            run.go_on(folder, watch, options.checkpoint_seconds, say=monitor.say)
+            run.go_on(folder, watch, options.checkpoint_seconds, say=monitor.say, make=make)
         for each in watches[1:]:
             each.close()
     return _outcome(options, folder)
+
+
+@contextlib.contextmanager
+def _engine(options: Run, experiment: Experiment | None) -> Iterator[tuple[Mapping[str, Any], Any]]:
+    """Where clients live, and what puts an arm together; a run that is gone on with keeps the engine it began with."""
+    from polyfed.checks import whole_in_range
+    from polyfed.recipes import arms
+    from polyfed.runs.store import read_record
+    from polyfed.simulation.engines import PROCESS, engine_of, ray_engine
+    from polyfed.simulation.sharded import check_sharded
+    from polyfed.simulation.simulate import Simulation
+
+    name = options.engine if experiment is not None else engine_of(read_record(Path(options.resume)))
+    if name != "ray":
+        if options.engine == "ray":
+            raise ValueError(
+                f"{options.resume} was started in one process, and its checkpoints are of that: leave --engine out."
+            )
+        if options.actors or options.cluster:
+            raise ValueError(
+                "--actors and --cluster say how the engine ray works, which was not asked for: add --engine ray."
+            )
+        yield PROCESS, Simulation
+        return
+    whole_in_range("actors", options.actors, 0, 10**5)
+    for arm in () if experiment is None else arms(experiment).values():
+        check_sharded(arm)
+    with ray_engine(options.actors, options.cluster) as found:
+        yield found
 
 
 def _add_log(options: Run, folder: Path, watches: list[Any]) -> None:

@@ -49,6 +49,9 @@ class Run:
     force: bool = False  # resume in spite of other versions or another machine
     checkpoint_seconds: float = 10.0  # s, at least this long between checkpoints
     log: Literal["none", "tensorboard"] = "none"  # a second record beside the run folder's own
+    engine: Literal["process", "ray"] = "process"  # ray: clients in actors, on this machine or on all of a cluster
+    actors: int = 0  # of the engine ray, each with a share of the clients; 0: one per machine
+    cluster: str = ""  # of the engine ray, HOST:PORT or auto; none: this machine alone
     report: bool = True  # write report.html into the run folder
     debug: bool = False  # run two rounds of one seed uncompiled (0.1 s a step); names the client and stage that failed
     quiet: bool = False  # no progress
@@ -182,6 +185,27 @@ class Join:
 
 
 @dataclasses.dataclass(frozen=True)
+class Plan:
+    """Say what a round of a deployment would take, and when communication outweighs parallel work."""
+
+    experiment: Positional[str] = ""  # a name from `polyfed list`, which says clients, messages and local steps
+    clients: int = 0  # 0: the experiment's, or 8
+    parameters: int = 17_410  # numbers in a model, where no experiment is named: that of 4-128-128-2
+    model_bytes: int = -1  # of a message, each way; negative: the experiment's, or 4 per parameter
+    local_steps: int = 0  # per client and round; 0: the experiment's, or 100
+    step_seconds: float = 1.1e-4  # s, of a local step at a site: a DQN of 4-128-128-2 on one core, batches of 64
+    local_seconds: float = -1.0  # s, of learning per round at a site; negative: local steps times their seconds
+    bandwidth_up: float = 20.0  # Mbit/s of a site
+    bandwidth_down: float = 100.0  # Mbit/s of a site
+    bandwidth_server: float = 1000.0  # Mbit/s of the server, each way
+    latency: float = 20.0  # ms, one way
+    carrier: Literal["flower", "loopback"] = "flower"  # loopback: what any carrier adds its own cost to
+    cores: int = 1  # of the one machine that is compared with
+    together: bool = False  # the sites share that machine
+    json: bool = False  # print the outcome as JSON
+
+
+@dataclasses.dataclass(frozen=True)
 class AuditLog:
     """Verify the audit log of a deployment."""
 
@@ -202,6 +226,7 @@ COMMANDS: dict[str, type] = {
     "serve": Serve,
     "join": Join,
     "audit": AuditLog,
+    "plan": Plan,
 }
 
 

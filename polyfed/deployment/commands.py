@@ -1,4 +1,4 @@
-"""The commands of a deployment: `polyfed keys | serve | join | audit`."""
+"""The commands of a deployment: `polyfed keys | serve | join | audit | plan`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polyfed.experiments import load, load_file, studies
-from polyfed.options import COMMANDS, AuditLog, Join, Keys, Serve, parse, serve_overrides
+from polyfed.options import COMMANDS, AuditLog, Join, Keys, Plan, Serve, parse, serve_overrides
 
 if TYPE_CHECKING:
     from polyfed.experiment import Experiment
@@ -22,7 +22,7 @@ def dispatch(name: str, argv: list[str]) -> int:
     if name == "serve":
         return _serve(argv)
     options = parse(COMMANDS[name], args=argv, prog=f"polyfed {name}")
-    handlers: dict[str, Callable[[Any], int]] = {"keys": _keys, "join": _join, "audit": _audit}
+    handlers: dict[str, Callable[[Any], int]] = {"keys": _keys, "join": _join, "audit": _audit, "plan": _plan}
     return handlers[name](options)
 
 
@@ -54,6 +54,12 @@ def _audit(options: AuditLog) -> int:
     lines, last = verify(options.log, options.last)
     _show({"lines": lines, "last": last}, options.json)
     return 0
+
+
+def _plan(options: Plan) -> int:
+    from polyfed.deployment.what_if import show
+
+    return show(options)
 
 
 def _named(word: str) -> Experiment:

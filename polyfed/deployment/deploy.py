@@ -13,6 +13,7 @@ from polyfed.deployment.terms import Terms
 from polyfed.evaluation.yardstick import Say
 from polyfed.experiment import Experiment
 from polyfed.runs import run, store
+from polyfed.simulation.engines import SITES
 from polyfed.simulation.simulate import Simulation
 
 
@@ -27,7 +28,7 @@ def create(root: Path, experiment: Experiment, seed: int, command: str = "") -> 
     """
     experiment = dataclasses.replace(experiment, compare=())
     check_deployable(experiment, (seed,))
-    return run.create(root, experiment, (seed,), command)
+    return run.create(root, experiment, (seed,), command, SITES)
 
 
 def is_over(folder: Path) -> bool:

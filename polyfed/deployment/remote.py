@@ -226,6 +226,8 @@ class Remote:
 
     def _greet(self, names: Sequence[str]) -> dict[str, str]:
         """Tell sites of the run; gives a sentence for each that does not take part."""
+        if not names:
+            return {}
         data, seed = to_data(self.experiment), self.simulation.seeds[0]
         greetings = {
             name: Greeting(data, self.digest, seed, self.run, self.names.index(name), name).pack() for name in names

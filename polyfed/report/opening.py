@@ -10,6 +10,7 @@ from polyfed.report.arms import LOCAL_ONLY, Entry, methods
 from polyfed.report.blocks import Section, Story, heading, lead
 from polyfed.report.tables import escape, unbroken
 from polyfed.report.verdict import HELPED, HURT, UNDECIDED, gains, outcome, shortfall, verdict
+from polyfed.simulation.engines import said_of
 
 _MARKS = {HELPED: "▲", HURT: "▼", UNDECIDED: "○"}
 
@@ -53,10 +54,11 @@ def tiles(run: list[Entry]) -> str:
         note = first.arm.name + (f" [{rest}" if rest else "")
         shown.append((title, value, note + (f"\nalone {first.measure.level(theirs)}" if theirs is not None else "")))
     seconds, compiling = (sum(getattr(entry.arm, key) for entry in run) for key in ("seconds", "compile_seconds"))
+    where = ", ".join(filter(None, ("all arms and seeds", said_of(first.run.record.get("engine")))))
     rounds = wording.count(int(first.arm.rounds[-1]), "round")
     shown += [
         ("On the wire", wording.byte_count(float(first.arm.bytes[-1])), f"{first.arm.name}, all clients, up and down"),
-        ("Run time", wording.duration(seconds), f"all arms and seeds\n+ {wording.duration(compiling)} compiling"),
+        ("Run time", wording.duration(seconds), f"{where}\n+ {wording.duration(compiling)} compiling"),
         ("Seeds", str(first.num_seeds), f"{wording.count(len(run), 'arm')}, {rounds}"),
     ]
     return f'<dl class="tiles">{"".join(_tile(*tile) for tile in shown)}</dl>'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from polyfed.runs.files import writing
 from polyfed.runs.kept_states import write_states
 from polyfed.runs.kept_yardstick import write_yardstick
 from polyfed.runs.versions import differences
+from polyfed.simulation.engines import PROCESS
 from polyfed.simulation.simulate import Simulation
 
 
@@ -45,7 +46,9 @@ class Progress:
 Watch = Callable[[Progress], None]
 
 
-def create(root: Path, experiment: Experiment, seeds: tuple[int, ...], command: str = "") -> Path:
+def create(
+    root: Path, experiment: Experiment, seeds: tuple[int, ...], command: str = "", engine: Mapping[str, Any] = PROCESS
+) -> Path:
     """Make the folder of a new run; nothing is written if the experiment cannot run.
 
     Args:
@@ -53,12 +56,13 @@ def create(root: Path, experiment: Experiment, seeds: tuple[int, ...], command: 
       experiment: What to run, with every recipe in its `compare`.
       seeds: One independent repetition each.
       command: What to type to make the run again; recorded.
+      engine: Where clients live, see `polyfed.simulation.engines`; recorded.
 
     Returns:
       The run folder, for `go_on`.
     """
     check(experiment, seeds)
-    return store.create(root, experiment, seeds, command)
+    return store.create(root, experiment, seeds, command, engine)
 
 
 def check(experiment: Experiment, seeds: tuple[int, ...]) -> None:

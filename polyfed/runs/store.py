@@ -22,7 +22,7 @@ import datetime
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +40,16 @@ from polyfed.runs.kept_films import read_films
 from polyfed.runs.kept_states import read_states
 from polyfed.runs.kept_yardstick import read_yardstick
 from polyfed.runs.versions import machine, versions
+from polyfed.simulation.engines import PROCESS
 from polyfed.simulation.simulate import Simulation, label_counts
 from polyfed.simulation.worlds import world_values
 
 LOGS = ("metrics.jsonl", "evaluation.jsonl")
 
 
-def create(root: Path, experiment: Experiment, seeds: tuple[int, ...], command: str) -> Path:
+def create(
+    root: Path, experiment: Experiment, seeds: tuple[int, ...], command: str, engine: Mapping[str, Any] = PROCESS
+) -> Path:
     """Make a run folder, written beside and renamed."""
     record = {
         "format": 1,
@@ -57,6 +60,7 @@ def create(root: Path, experiment: Experiment, seeds: tuple[int, ...], command: 
         "data": experiment.fingerprint(),
         "versions": versions(),
         "machine": machine(),
+        "engine": dict(engine),
     }
     planned = {method: arm.guarantee(arm.last_round) for method, arm in arms(experiment).items()}
     if any(planned.values()):  # what will have been spent when all rounds are done

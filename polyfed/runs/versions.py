@@ -71,6 +71,7 @@ EXTRAS = {
     "tensorboard": ("tensorboard",),
     "privacy": ("dp_accounting",),
     "export": ("onnx", "onnxruntime"),
+    "ray": ("ray",),
 }
 
 

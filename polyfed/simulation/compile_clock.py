@@ -1,4 +1,4 @@
-"""How long this process has spent tracing and compiling: JAX's own durations, added up."""
+"""How long this process has traced and compiled, or waited for others that did: JAX's own durations, added up."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ _total = [0.0]
 def _listen(event: str, duration_secs: float, **_: object) -> None:
     if event in _EVENTS:
         _total[0] += duration_secs
+
+
+def waited_for(seconds: float) -> None:
+    """Count what other processes have compiled while this one waited."""
+    _total[0] += seconds
 
 
 jax.monitoring.register_event_duration_secs_listener(_listen)

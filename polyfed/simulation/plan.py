@@ -51,6 +51,16 @@ class Share:
         """`[total]`: where in `order` each place lies."""
         return np.argsort(self.order)[: self.total]
 
+    def cut(self, tree: Any) -> Any:
+        """Leaves as they lie on the devices, without the padding and in the order of the places."""
+        if len(self.order) == self.total and not self.turn:
+            return tree
+        return jax.tree.map(lambda x: x[self.where], tree)
+
+    def fill(self, tree: Any) -> Any:
+        """Leaves `[total, ...]` in the order of the places, as they lie on the devices."""
+        return jax.tree.map(lambda x: x[self.order % self.total], tree)
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:

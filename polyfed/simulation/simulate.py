@@ -38,7 +38,7 @@ from polyfed.simulation.engine import (
     run_server,
 )
 from polyfed.simulation.hosted import Guests
-from polyfed.simulation.plan import Plan, Share, plan
+from polyfed.simulation.plan import Plan, plan
 from polyfed.simulation.round import Client, ClientParts, Server, ServerParts
 from polyfed.simulation.worlds import course, evaluation_worlds, seeds_of_fleets, stood_in
 from polyfed.types import Update
@@ -139,23 +139,13 @@ class Simulation:
 
     def unpadded(self, federation: Federation) -> Federation:
         """The same without the clients that fill up devices: what does not depend on the number of devices."""
-
-        def cut(share: Share, client: Client) -> Client:
-            if len(share.order) == share.total and not share.turn:
-                return client
-            return jax.tree.map(lambda x: x[share.where], client)
-
-        clients = tuple(cut(*group) for group in zip(self.plan.shares, federation.clients, strict=True))
+        clients = tuple(share.cut(group) for share, group in zip(self.plan.shares, federation.clients, strict=True))
         guests = () if self.guests is None else self.guests.save()
         return Federation(clients, federation.server, federation.round, guests)
 
     def place(self, federation: Federation) -> Federation:
         """Lay a federation as `unpadded` gives it out over the devices, as every block of rounds leaves it."""
-
-        def fill(share: Share, client: Client) -> Client:
-            return jax.tree.map(lambda x: x[share.order % share.total], client)
-
-        clients = tuple(fill(*group) for group in zip(self.plan.shares, federation.clients, strict=True))
+        clients = tuple(share.fill(group) for share, group in zip(self.plan.shares, federation.clients, strict=True))
         if self.guests is not None and federation.guests:
             self.guests.load(federation.guests, int(federation.round))
         return self._put(Federation(clients, federation.server, federation.round))
