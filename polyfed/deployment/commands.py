@@ -138,7 +138,8 @@ def _outcome(options: Serve, folder: Path, last: str) -> int:
 
 
 def _join(options: Join) -> int:
-    from polyfed.deployment.join import join
+    from polyfed.deployment.identities import read_identity
+    from polyfed.deployment.join import join, site_keys
     from polyfed.deployment.resident import Resident
 
     if not options.server or not options.name:
@@ -150,8 +151,9 @@ def _join(options: Join) -> int:
     experiment = None
     if options.experiment:
         experiment = dataclasses.replace(_named(options.experiment), compare=())
-    resident = Resident(options.name, options.site / options.name, experiment)
     folder = options.site / options.name
+    signs = None if options.keys is None else read_identity(site_keys(options.keys, options.name))
+    resident = Resident(options.name, folder, experiment, signs)
     join(options.server, resident, folder, options.keys, options.tries, _say(options.quiet))
     _show({"client": options.name, "site": str(folder)}, options.json)
     return 0

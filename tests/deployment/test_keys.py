@@ -15,6 +15,7 @@ import pytest
 pytest.importorskip("cryptography")
 
 from polyfed.deployment import keys
+from polyfed.deployment.identities import IDENTITIES
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_file_is_its_owners_alone_and_a_site_gets_its_own_key_only(made: Path) -> None:
     files = {str(path.relative_to(made)): path for path in made.rglob("*") if path.is_file()}
     own = {"ca.pem", "server.pem", "server.key", "clients.json", "clients/ann.pub", "clients/bob.pub"}
-    sites = {f"{name}/{file}" for name in ("ann", "bob") for file in ("ca.pem", "client.key")}
+    own |= {"identities.json"}
+    sites = {f"{n}/{file}" for n in ("ann", "bob") for file in ("ca.pem", "client.key", "signing.key", IDENTITIES)}
     assert {*files} == {"authority/ca.key", *(f"server/{name}" for name in own), *sites}
     assert {stat.S_IMODE(path.stat().st_mode) for path in files.values()} == {0o600}
     assert {stat.S_IMODE(path.stat().st_mode) for path in made.rglob("*") if path.is_dir()} == {0o700}
