@@ -5,6 +5,7 @@ References: bonawitz2017secure.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import secrets
 from collections.abc import Mapping
@@ -77,8 +78,8 @@ class SecureRounds:
         names, count = self.remote.names, len(self.remote.names)
         round_ = (envelope.round - 1) // self.remote.experiment.payload.exchanges + 1
         weights = np.broadcast_to(np.asarray(self.remote.simulation.homes.weights, np.float32), count)
-        whole = whole_of(self.remote.experiment, weights, round_) * np.isin(names, sum_.server.came).astype(np.uint32)
-        total = np.zeros(num_values(form), np.uint32) if sum_.server.total is None else sum_.server.total
+        whole: Any = whole_of(self.remote.experiment, weights, round_) * np.isin(names, sum_.server.came).astype(np.uint32)
+        total: Any = np.zeros(num_values(form), np.uint32) if sum_.server.total is None else sum_.server.total
         everybody = jax.tree.map(lambda x: np.broadcast_to(x, (count, *np.shape(x))), broadcast)
         update = self.part.known(everybody, broadcast, total, whole, weights)  # not compiled, see there
         places = [names.index(name) for name in own]
@@ -103,7 +104,7 @@ class _Sum:
     def run(self) -> None:
         """All phases."""
         try:
-            while phase := self.server.phase:
+            for phase in self.terms.phases:
                 answers, events = self._ask(phase)
                 if phase == "keys":
                     answers = self._as_before(answers)
@@ -209,10 +210,6 @@ class _Sum:
             if name not in bad:
                 self.remote._log(event)
         for refusal in said:
-            event = events.get(refusal.client)
-            about = {"round": self.number, "phase": phase, "code": refusal.code, "why": refusal.sentence}
-            if event is None:
-                self.remote._log(Event("absent", refusal.client, **about))
-            else:
-                digest = {"sha256": event.sha256, "num_bytes": event.num_bytes}
-                self.remote._log(Event("refused", refusal.client, **about, **digest))
+            absent = Event("absent", refusal.client, self.number, phase)
+            what = dataclasses.replace(events.get(refusal.client, absent), code=refusal.code, why=refusal.sentence)
+            self.remote._log(dataclasses.replace(what, what="refused") if what.sha256 else what)

@@ -2,7 +2,7 @@
 
 A question goes out in a phase of its own name, the first together with the broadcast, so that a site learns before it
 shows keys. Every try of an exchange is an attempt with a name drawn by chance. All that a sum is bound to, its broadcast
-included, is in its context: sites that were told different things do not understand each other, and nothing is unmasked.
+included, is in its context: sites that were told different things understand nothing of each other.
 """
 
 from __future__ import annotations

@@ -96,7 +96,9 @@ class SumSite:
         self._tried.add(head.name)
         (figures,) = opened(turn.answer, 1)
         if not turn.held:
-            raise Failed("it was started anew, and may have been in a sum of this exchange before: it waits for the next")
+            raise Failed(
+                "it was started anew, and may have been in a sum of this exchange before: it waits for the next"
+            )
         envelope, values = self._numbers(broadcast, turn)
         about = _digest(broadcast), _digest(values.tobytes())
         now = Shown(envelope.experiment, self.run, turn.number, *about, ())
@@ -142,7 +144,7 @@ class SumSite:
             raise Failed("a number that it would send is not finite")
         round_ = (turn.number - 1) // member.plan.exchanges + 1
         whole = whole_of(member.experiment, member.simulation.homes.weights, round_)
-        one = whole[member.client : member.client + 1]
+        one: Any = whole[member.client : member.client + 1]
         return envelope, np.asarray(self.part.coded(payload, base, one))[0]
 
     def _show(self, terms: Terms, question: bytes) -> None:
@@ -152,7 +154,9 @@ class SumSite:
         now = dataclasses.replace(self._now, left=left)
         before = self.memory.of(now)
         if before is not None and before.left != left:
-            raise Failed(f"it has shown shares of exchange {now.number} for other clients, and shows them for no others")
+            raise Failed(
+                f"it has shown shares of exchange {now.number} for other clients, and shows them for no others"
+            )
         self.memory.add(now)
 
 
