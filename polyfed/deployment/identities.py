@@ -1,6 +1,6 @@
 """With what sites sign in a secure sum, and by what they know each other: from the owner of the fleet, not its server.
 
-`signing.key` is a site's own, 32 bytes of Ed25519 as hexadecimal; `identities.json` names the public key of each client,
+`signing.key` is a site's own, 32 bytes of Ed25519 as hexadecimal; `identities.json` holds the public key of each client
 in the order of the experiment's, and is the same at all sites and at the server.
 """
 

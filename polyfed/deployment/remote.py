@@ -24,7 +24,7 @@ from polyfed.deployment.carrier import Carrier, Phase, Replies, check_name
 from polyfed.deployment.member import Member, identity
 from polyfed.deployment.resident import Greeting
 from polyfed.deployment.secure_round import SecureRounds
-from polyfed.deployment.sum_messages import summing
+from polyfed.deployment.sum_messages import check_summable, summing
 from polyfed.deployment.terms import Terms
 from polyfed.errors import QuorumError
 from polyfed.exchange.arrived import Arrived
@@ -58,12 +58,6 @@ def check_deployable(experiment: Experiment, seeds: Sequence[int]) -> None:
         )
     if experiment.pooled:
         raise ValueError("A pooled agent lives in all worlds at once, which are at different sites: simulate it.")
-    if summing(experiment) and len(experiment.transforms) > 1:
-        others = " and ".join(type(part).__name__ for part in experiment.transforms if not part.sum_only)
-        raise ValueError(
-            f"SecureSum hides messages before they leave a site, but in a deployment {others} acts at the server, which "
-            f"sees their sum alone: drop {others}, or simulate it."
-        )
     for transform in experiment.transforms:
         if transform.hides == "local":
             name = type(transform).__name__
@@ -71,6 +65,7 @@ def check_deployable(experiment: Experiment, seeds: Sequence[int]) -> None:
                 f"{name} keeps messages from the server, but in a deployment transforms act at the server, which sees "
                 f"every message before: drop {name}, or simulate it; CentralNoise, which trusts the server, may stay."
             )
+    check_summable(experiment)
     if any(isinstance(group.agent, Foreign) for group in experiment.groups):
         raise ValueError("Agents made elsewhere are not deployed yet: simulate them, or use a learner of polyfed.")
 

@@ -52,8 +52,8 @@ class SecureRounds:
         load_ciphers()
         if known and not named(known, remote.names):
             raise ValueError(
-                f"identities.json names {', '.join(known)}, but the clients are {', '.join(remote.names)}: make keys for "
-                "these, in this order."
+                f"identities.json names {', '.join(known)}, but the clients are {', '.join(remote.names)}: make keys "
+                "for these, in this order."
             )
         self.remote, self.part, self.known = remote, part, dict(known)
         self.threshold = max(part.needed(len(remote.names)), remote.terms.quorum)
@@ -78,7 +78,7 @@ class SecureRounds:
         names, count = self.remote.names, len(self.remote.names)
         round_ = (envelope.round - 1) // self.remote.experiment.payload.exchanges + 1
         weights = np.broadcast_to(np.asarray(self.remote.simulation.homes.weights, np.float32), count)
-        whole: Any = whole_of(self.remote.experiment, weights, round_) * np.isin(names, sum_.server.came).astype(np.uint32)
+        whole: Any = np.where(np.isin(names, sum_.server.came), whole_of(self.remote.experiment, weights, round_), 0)
         total: Any = np.zeros(num_values(form), np.uint32) if sum_.server.total is None else sum_.server.total
         everybody = jax.tree.map(lambda x: np.broadcast_to(x, (count, *np.shape(x))), broadcast)
         update = self.part.known(everybody, broadcast, total, whole, weights)  # not compiled, see there

@@ -1,8 +1,8 @@
 """The messages of a secure sum as a deployment sends them: which attempt it is, who is in it, and a question.
 
 A question goes out in a phase of its own name, the first together with the broadcast, so that a site learns before it
-shows keys. Every try of an exchange is an attempt with a name drawn by chance. All that a sum is bound to, its broadcast
-included, is in its context: sites that were told different things understand nothing of each other.
+shows keys. Every try of an exchange is an attempt with a name drawn by chance. Attempt and broadcast are in the context
+of a sum: sites that were told different things understand nothing of each other.
 """
 
 from __future__ import annotations
@@ -31,6 +31,29 @@ MOST_HEAD = 2**20  # bytes
 def summing(experiment: Experiment) -> SecureSum | None:
     """The secure sum through which clients' messages go; None where the server sees them."""
     return next((part for part in experiment.transforms if isinstance(part, SecureSum)), None)
+
+
+def check_summable(experiment: Experiment) -> None:
+    """Raise `ValueError` where a secure sum of a deployment would differ from that of a simulation.
+
+    >>> from polyfed.experiments import load
+    >>> check_summable(load("cartpole-poles"))
+    """
+    part = summing(experiment)
+    if part is None:
+        return
+    if len(experiment.transforms) > 1:
+        others = " and ".join(type(other).__name__ for other in experiment.transforms if other is not part)
+        raise ValueError(
+            f"SecureSum hides messages before they leave a site, but in a deployment {others} acts at the server, "
+            f"which sees their sum alone: drop {others}, or simulate it."
+        )
+    needed, there = part.needed(experiment.num_clients), int(experiment.there(np.array([1]))[0].sum())
+    if there < needed:
+        raise ValueError(
+            f"SecureSum needs {needed} clients, but {there} take part in the first round, which would end a deployment "
+            "there: let more begin, lower transforms.threshold, or simulate it."
+        )
 
 
 @dataclasses.dataclass(frozen=True)

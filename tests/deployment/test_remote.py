@@ -25,9 +25,10 @@ from polyfed.experiment import Experiment
             {"transforms": (ClipNorm(), SecureSum())},
             "ClipNorm acts at the server, which sees their sum alone: drop ClipN",
         ),
+        ({"transforms": (SecureSum(),), "joins": (1, 1, 3)}, "SecureSum needs 3 clients, but 2 take part in the first"),
         ({"transforms": (LocalNoise(),)}, "LocalNoise keeps messages from the server, .* CentralNoise, which trusts"),
     ],
-    ids=lambda x: next(iter(x)) if isinstance(x, dict) else None,
+    ids=lambda x: "-".join(x) if isinstance(x, dict) else None,
 )
 def test_what_cannot_be_deployed_is_refused(
     tiny: Callable[..., Experiment], changes: dict[str, Any], sentence: str
