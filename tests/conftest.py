@@ -49,6 +49,7 @@ from polyfed.agents import *
 from polyfed.environments import *
 from polyfed.experiment import Evaluation, Experiment
 from polyfed.aggregation import *
+from polyfed.exchange import *
 
 EXPERIMENT = {experiment!r}
 '''

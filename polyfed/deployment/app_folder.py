@@ -77,6 +77,12 @@ class Settings:
 
         return {name: pem_of(Path(self.keys, f"{name}.pub")) for name in self.names}
 
+    def identities(self) -> dict[str, bytes]:
+        """The public keys with which clients sign in secure sums, by name; none where `polyfed keys` made none."""
+        from polyfed.deployment.identities import read_known
+
+        return read_known(Path(self.keys).parent) if self.keys else {}
+
 
 def _toml(value: Any) -> str:
     if isinstance(value, bool):

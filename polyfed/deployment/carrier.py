@@ -10,10 +10,10 @@ import abc
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, get_args
 
-Phase = Literal["name", "hello", "round", "evaluate", "stop"]
-PHASES: tuple[Phase, ...] = ("name", "hello", "round", "evaluate", "stop")
+Phase = Literal["name", "hello", "round", "keys", "shares", "masked", "agree", "unmask", "evaluate", "stop"]
+PHASES: tuple[Phase, ...] = get_args(Phase)
 NAME = re.compile("[a-z0-9-]{1,32}")
 
 

@@ -150,7 +150,8 @@ def _outcome(options: Serve, folder: Path, last: str) -> int:
 
 
 def _join(options: Join) -> int:
-    from polyfed.deployment.join import join, live
+    from polyfed.deployment.identities import read_identity
+    from polyfed.deployment.join import join, live, site_keys
     from polyfed.deployment.resident import Resident
 
     alone = options.agent_only is not None
@@ -163,9 +164,9 @@ def _join(options: Join) -> int:
     experiment = None
     if options.experiment:
         experiment = dataclasses.replace(_named(options.experiment), compare=())
-    resident = Resident(options.name, options.site / options.name, experiment)
     folder = options.site / options.name
-    say = _say(options.quiet)
+    signs = None if options.keys is None else read_identity(site_keys(options.keys, options.name))
+    resident, say = Resident(options.name, folder, experiment, signs), _say(options.quiet)
     if alone:
         live(resident, options.agent_only, say)
     else:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from polyfed.deployment.audit import Audit, Event
 from polyfed.deployment.carrier import Carrier
@@ -43,6 +44,7 @@ def go_on(
     *,
     names: Sequence[str] = (),
     terms: Terms | None = None,
+    known: Mapping[str, bytes] | None = None,
     force: bool = False,
     say: Say | None = None,
 ) -> str:
@@ -54,6 +56,7 @@ def go_on(
       watch: Called after every round.
       names: Of the clients, in their order; `client-0`, `client-1`, ... if empty.
       terms: What sites are granted.
+      known: Public keys with which clients sign in secure sums, by name; None: they do not sign.
       force: Go on with other versions, or on another machine.
       say: Told in a sentence of what takes long before the first round.
 
@@ -67,7 +70,8 @@ def go_on(
 
     def make(experiment: Experiment, seeds: tuple[int, ...]) -> Simulation:
         def afar(simulation: Simulation) -> Remote:
-            remotes.append(Remote(simulation, carrier, folder.name, names=names, terms=terms, audit=audit))
+            how: dict[str, Any] = {"names": names, "terms": terms, "audit": audit, "known": known}
+            remotes.append(Remote(simulation, carrier, folder.name, **how))
             return remotes[-1]
 
         return Simulation(experiment, seeds, afar=afar)

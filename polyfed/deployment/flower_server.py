@@ -150,6 +150,7 @@ def _serve(grid: Grid, settings: Settings) -> str:
         how: dict[str, Any] = {
             "names": settings.names,
             "terms": settings.terms,
+            "known": settings.identities(),
             "say": monitor.say,
             "force": settings.force,
         }

@@ -27,6 +27,7 @@ class Turn:
     sha256: str
     answer: bytes
     before: Any
+    held: bytes = b""  # the message, where it goes into a sum and is never sent
 
 
 State = tuple[int, Any, list[Turn]]
@@ -53,7 +54,7 @@ def keep(folder: Path, run: str, state: State) -> None:
     number, after, turns = state
     head = {"run": run, "number": number, "turns": [[turn.number, turn.sha256] for turn in turns]}
     trees = [save(to_arrays(tree)) for tree in (after, *(turn.before for turn in turns))]
-    body = answer([json.dumps(head).encode(), *trees, *(turn.answer for turn in turns)])
+    body = answer([json.dumps(head).encode(), *trees, *(part for turn in turns for part in (turn.answer, turn.held))])
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_bytes(folder / NAME, hashlib.sha256(body).digest() + body)
 
@@ -84,10 +85,11 @@ def kept(folder: Path, run: str, like: Any) -> State | None:
         if head["run"] != run:
             return None
         turns = head["turns"]
-        _, *parts = opened(body, num_parts=2 + 2 * len(turns))
+        _, *parts = opened(body, num_parts=2 + 3 * len(turns))
         trees = [from_arrays(like, load(part), path) for part in parts[: 1 + len(turns)]]
     except (ValueError, KeyError, TypeError, Refused, SafetensorError) as error:
         raise DamagedError(f"{path} cannot be read: it was written by another version.") from error
-    answers = parts[1 + len(turns) :]
-    found = [Turn(n, sha, reply, tree) for (n, sha), reply, tree in zip(turns, answers, trees[1:], strict=True)]
+    said = parts[1 + len(turns) :]
+    rows = zip(turns, said[::2], trees[1:], said[1::2], strict=True)
+    found = [Turn(n, sha, reply, tree, held) for (n, sha), reply, tree, held in rows]
     return int(head["number"]), trees[0], found

@@ -1,7 +1,8 @@
 """Certificates and keys of a deployment, made by the owner of a fleet for himself (a door to cryptography).
 
 A private authority signs the server's certificate; every client has a key of an elliptic curve, whose public half the
-server knows. What a site needs is in a folder of its own, and is all that is carried there.
+server knows, and another with which it signs in a secure sum, whose public half all clients know. What a site needs is
+in a folder of its own, and is all that is carried there.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from polyfed.deployment.carrier import check_name
+from polyfed.deployment.identities import IDENTITIES, SIGNING, known_as_text, new_identities
 from polyfed.deployment.processes import need_flower
 from polyfed.deployment.signed_app import KEY, SIGNATURE, TRUSTED, bundled, new_key, sign
 from polyfed.errors import MissingExtraError
@@ -50,10 +52,10 @@ def _write(path: Path, content: bytes) -> None:
 def make(folder: Path, clients: Sequence[str], hosts: Sequence[str], days: int = DAYS) -> datetime.date:
     """Make the keys of a fleet.
 
-    `folder/server/` is the server's: `ca.pem`, `server.pem`, `server.key`, `clients.json`, `clients/NAME.pub`, and
-    `app.json`, the signature of the app. `folder/NAME/` is that of a site: `ca.pem`, `client.key`, `trusted.yaml`.
-    `folder/authority/` signs further certificates (`ca.key`) and apps (`app.key`), and belongs on no machine that is
-    reached from outside.
+    `folder/server/` is the server's: `ca.pem`, `server.pem`, `server.key`, `clients.json`, `clients/NAME.pub`,
+    `identities.json`, and `app.json`, the signature of the app. `folder/NAME/` is that of a site: `ca.pem`,
+    `client.key`, `signing.key`, `identities.json`, `trusted.yaml`. `folder/authority/` signs further certificates
+    (`ca.key`) and apps (`app.key`), and belongs on no machine that is reached from outside.
 
     Args:
       folder: Where; it must not be there yet.
@@ -88,6 +90,8 @@ def make(folder: Path, clients: Sequence[str], hosts: Sequence[str], days: int =
     _write(own / "server.pem", certificate.public_bytes(pem))
     _write(own / "server.key", server.private_bytes(pem, pkcs8, plain))
     _write(own / "clients.json", (json.dumps(names) + "\n").encode())
+    identities = new_identities(names)
+    _write(own / IDENTITIES, known_as_text(identities[names[0]].known))
     for name in names:
         key = ec.generate_private_key(ec.SECP384R1())
         openssh = serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
@@ -95,6 +99,8 @@ def make(folder: Path, clients: Sequence[str], hosts: Sequence[str], days: int =
         _write(folder / name / "ca.pem", ca.public_bytes(pem))
         _write(folder / name / TRUSTED, trusted)
         _write(folder / name / "client.key", key.private_bytes(pem, serialization.PrivateFormat.OpenSSH, plain))
+        _write(folder / name / SIGNING, (identities[name].private.hex() + "\n").encode())
+        _write(folder / name / IDENTITIES, known_as_text(identities[name].known))
     return certificate.not_valid_after_utc.date()
 
 

@@ -6,6 +6,7 @@ server optimizer, metrics, checkpoints, run folder and report are those of the s
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import time
@@ -22,13 +23,17 @@ from polyfed.deployment.audit import Audit, Event
 from polyfed.deployment.carrier import Carrier, Phase, Replies, check_name
 from polyfed.deployment.member import Member, identity
 from polyfed.deployment.resident import Greeting
+from polyfed.deployment.secure_round import SecureRounds
+from polyfed.deployment.sum_messages import check_summable, summing
 from polyfed.deployment.terms import Terms
 from polyfed.errors import QuorumError
-from polyfed.exchange.gate import Gate
+from polyfed.exchange.arrived import Arrived
+from polyfed.exchange.gate import Gate, Refusal
 from polyfed.exchange.wire import ArrayForm, Envelope, Manifest, Refused, pack, unpack
 from polyfed.experiment import Experiment
 from polyfed.record import to_data
 from polyfed.simulation.engine import first_payload
+from polyfed.simulation.round import ServerParts
 from polyfed.simulation.simulate import Simulation
 
 Sent = dict[str, bytes]
@@ -54,12 +59,13 @@ def check_deployable(experiment: Experiment, seeds: Sequence[int]) -> None:
     if experiment.pooled:
         raise ValueError("A pooled agent lives in all worlds at once, which are at different sites: simulate it.")
     for transform in experiment.transforms:
-        if transform.sum_only or transform.hides == "local":
+        if transform.hides == "local":
             name = type(transform).__name__
             raise ValueError(
                 f"{name} keeps messages from the server, but in a deployment transforms act at the server, which sees "
                 f"every message before: drop {name}, or simulate it; CentralNoise, which trusts the server, may stay."
             )
+    check_summable(experiment)
     if any(isinstance(group.agent, Foreign) for group in experiment.groups):
         raise ValueError("Agents made elsewhere are not deployed yet: simulate them, or use a learner of polyfed.")
 
@@ -74,6 +80,7 @@ class Remote:
       names: Of the clients, in their order; `client-0`, `client-1`, ... if empty.
       terms: What they are granted.
       audit: Where it is written who sent what; None: nowhere.
+      known: Public keys with which clients sign in secure sums, by name; None: they do not sign.
 
     Attributes:
       clients: Which clients they are: all.
@@ -92,6 +99,7 @@ class Remote:
         names: Sequence[str] = (),
         terms: Terms | None = None,
         audit: Audit | None = None,
+        known: Mapping[str, bytes] | None = None,
     ):
         experiment = self.experiment = simulation.experiment
         check_deployable(experiment, simulation.seeds)
@@ -113,6 +121,7 @@ class Remote:
         self._exchanges = experiment.payload.exchanges
         self._firsts = [max(f for f, _ in experiment.placed_groups() if f <= c) for c in self.clients]  # of its group
         self._figures: dict[int, Manifest] = {}  # by first client of a group
+        self.sums = SecureRounds(self, known or {}) if summing(experiment) else None
 
     # What a simulation asks of those that live elsewhere.
 
@@ -162,27 +171,23 @@ class Remote:
         own = {self.names[c]: self._row(broadcast, c) for c in self.clients if there[c]}
         number = (round_ - 1) * self._exchanges + nth + 1
         self._done = number - 1
-        weights = np.broadcast_to(np.asarray(self.simulation.homes.weights), len(self.clients))
+        once, quorum = (self._gated, self.terms.quorum) if self.sums is None else (self.sums.once, self.sums.threshold)
         for attempt in range(self.terms.tries):
             if attempt:
                 time.sleep(self.terms.pause_s * 2 ** (attempt - 1))
-            gate = Gate(
-                Envelope(self.digest, self.run, number, "server"),
-                next(iter(own.values())),
-                {name: float(weights[self.names.index(name)]) for name in own},
-                self.terms.bounds,
-                own if self.simulation.parts.rule.personal else None,
-            )
-            figures, events = self._collect(gate, own)
-            update = gate.close()
-            self._note(gate, events)
-            let_in = np.asarray(update.weight) > 0
-            if let_in.sum() >= min(self.terms.quorum, len(own)):
-                return self._whole(list(own), update.payload, let_in, figures)
+            payload, let_in, figures = once(Envelope(self.digest, self.run, number, "server"), own)
+            if let_in.sum() >= (quorum if self.sums is not None else min(quorum, len(own))):
+                return self._whole(list(own), payload, let_in, figures)
         raise QuorumError(
-            f"Only {int(let_in.sum())} of {len(own)} clients were let into round {round_}, and {self.terms.quorum} are "
-            f"the quorum: {self.told()} What was done is kept: mend them, then resume."
+            f"Only {int(let_in.sum())} of {len(own)} clients were let into round {round_}, and {quorum} are the "
+            f"quorum: {self.told()} What was done is kept: mend them, then resume."
         )
+
+    def at_server(self, parts: ServerParts) -> ServerParts:
+        """The server's parts; what of a transform happens at the sites does not happen again."""
+        if self.sums is None:
+            return parts
+        return dataclasses.replace(parts, transforms=tuple(map(Arrived, parts.transforms)))
 
     def evaluate(self, worlds: Any, num_episodes: int, round_: int) -> np.ndarray:
         """Mean scores `[1, C, M]` of every client's own policy, NaN where none came; sites know all worlds."""
@@ -212,6 +217,21 @@ class Remote:
         self.carrier.exchange("stop", dict.fromkeys(self.names, reason.encode()), min(30.0, self.terms.deadline_s))
 
     # Messages
+
+    def _gated(self, envelope: Envelope, own: Mapping[str, Any]) -> tuple[Any, np.ndarray, dict[str, dict[str, Any]]]:
+        """Ask everybody once for what it sends: `(payload [n, ...], let in [n], figures)`."""
+        weights = np.broadcast_to(np.asarray(self.simulation.homes.weights), len(self.clients))
+        gate = Gate(
+            envelope,
+            next(iter(own.values())),
+            {name: float(weights[self.names.index(name)]) for name in own},
+            self.terms.bounds,
+            own if self.simulation.parts.rule.personal else None,
+        )
+        figures, events = self._collect(gate, own)
+        update = gate.close()
+        self._note(gate, events)
+        return update.payload, np.asarray(update.weight) > 0, figures
 
     def _row(self, broadcast: Any, client: int) -> Any:
         personal = self.simulation.parts.rule.personal
@@ -305,15 +325,18 @@ class Remote:
             gate.receive(name, data)  # which refuses it, and says why
             return
         if gate.receive(name, weights) is None:
-            try:
-                envelope, arrays = unpack(told, form)
-                if (envelope.sender, envelope.round) != (name, gate.envelope.round):
-                    raise Refused("other-round", "they are of another round or client")
-                figures[name] |= arrays
-            except Refused as refused:
-                self.complaints.append(
-                    f"The figures of {name!r} are left out of round {gate.envelope.round}: {refused}."
-                )
+            figures[name] |= self._read_figures(name, gate.envelope.round, told)
+
+    def _read_figures(self, name: str, number: int, told: bytes) -> dict[str, np.ndarray]:
+        """A client's figures; none where they cannot be read."""
+        try:
+            envelope, arrays = unpack(told, self._figures_of(self.names.index(name)))
+            if (envelope.sender, envelope.round) != (name, number):
+                raise Refused("other-round", "they are of another round or client")
+        except Refused as refused:
+            self.complaints.append(f"The figures of {name!r} are left out of round {number}: {refused}.")
+            return {}
+        return arrays
 
     def _note(self, gate: Gate, events: list[Event]) -> None:
         """Tell of refusals, and write down who sent what."""
@@ -329,7 +352,10 @@ class Remote:
             if refusal.client not in came:
                 said = refusal.sentence
                 self._log(Event("absent", refusal.client, gate.envelope.round, "round", code=refusal.code, why=said))
-        self._refused = {name: sum(r.client == name for r in gate.refusals) for name in self.names}
+        self._count(gate.refusals)
+
+    def _count(self, refusals: Sequence[Refusal]) -> None:
+        self._refused = {name: sum(refusal.client == name for refusal in refusals) for name in self.names}
 
     def _log(self, event: Event) -> None:
         if self.audit is not None:

@@ -2,17 +2,20 @@
 
 It answers phases with bytes and never raises. An exchange that is asked for again, because a server died and came back,
 gets the same answer and is not learned twice; if the server then sends something else, the site goes back and learns
-from that. With a folder it keeps what it has after every exchange, and goes on from there when it was killed. Without
+from that. Where messages go into a secure sum they are held here, and the site answers the sum's questions instead, see
+`sum_site`. With a folder it keeps what it has after every exchange, and goes on from there when it was killed. Without
 one it is a newcomer: it says so, and begins with what the server sends next.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +25,16 @@ import numpy as np
 from polyfed import __version__
 from polyfed.deployment.answer import UNKNOWN, Failed, answer, failure
 from polyfed.deployment.carrier import Phase, check_name
+from polyfed.deployment.identities import Identity
 from polyfed.deployment.kept import Turn, keep, kept
 from polyfed.deployment.member import Member, identity
+from polyfed.deployment.shown import Memory
+from polyfed.deployment.sum_messages import PHASES as SUM_PHASES
+from polyfed.deployment.sum_messages import Attempt, summing
+from polyfed.deployment.sum_site import SumSite
 from polyfed.deployment.trusted import check_trusted
 from polyfed.errors import DamagedError, PolyfedError, on_a_line
+from polyfed.exchange.secure_sum.messages import Unsafe
 from polyfed.exchange.wire import ArrayForm, Envelope, Manifest, Refused, pack, unpack
 from polyfed.experiment import Experiment
 from polyfed.record import from_data
@@ -73,28 +82,38 @@ class Resident:
       name: Of the client that lives here.
       folder: Where it keeps what it has; None: nowhere.
       experiment: The only one that it takes part in; None: any that is made of parts of polyfed alone.
+      signs: Its key for signing in secure sums, and those by which it knows the others; None: it believes the server.
 
     >>> resident = Resident("client-0")
     >>> resident.answer("round", b"a message of a run of which nobody has told it")
     b'?'
     """
 
-    def __init__(self, name: str, folder: Path | None = None, experiment: Experiment | None = None):
+    def __init__(
+        self,
+        name: str,
+        folder: Path | None = None,
+        experiment: Experiment | None = None,
+        signs: Identity | None = None,
+    ):
         self.name, self.folder, self.experiment = check_name(name), folder, experiment
         self.member: Member | None = None
         self.greeting: Greeting | None = None
         self._after: Client | None = None  # the client after exchange `_number`
         self._number = 0
         self._turns: list[Turn] = []  # of the last round
+        self._signs, self._shown = signs, Memory(folder)
+        self._sums: SumSite | None = None  # where messages go into sums
         self._busy = threading.Lock()
         self.over = threading.Event()  # the server said so
 
     def answer(self, phase: Phase, message: bytes) -> bytes:
         """What it has to say to a message."""
-        phases = {
+        phases: dict[str, Callable[[bytes], bytes]] = {
             "name": lambda _: answer([self.name.encode()]),
             "hello": self._hello,
             "round": self._round,
+            **{each: functools.partial(self._sum, each) for each in SUM_PHASES},
             "evaluate": self._evaluate,
             "stop": self._stop,
         }
@@ -102,12 +121,12 @@ class Resident:
             try:
                 if phase not in phases:
                     raise Failed(f"it knows no phase {phase!r}")
-                if phase in ("round", "evaluate") and self.member is None:
+                if phase in ("round", "evaluate", *SUM_PHASES) and self.member is None:
                     return UNKNOWN
                 return phases[phase](message)
             except _Unknown:
                 return UNKNOWN
-            except (Failed, Refused, PolyfedError, ValueError) as error:
+            except (Failed, Refused, Unsafe, PolyfedError, ValueError) as error:
                 LOG.warning("%s: %s", self.name, error)
                 return failure(on_a_line(error))
             except Exception as error:
@@ -141,8 +160,9 @@ class Resident:
         if not 0 <= given.client < experiment.num_clients:
             raise Failed(f"the experiment has {experiment.num_clients} clients, and none is number {given.client}")
         member = Member(experiment, given.seed, given.client)
+        sums = SumSite(member, self.name, given.run, self._signs, self._shown) if summing(experiment) else None
         self._after, self._number, self._turns = member.begin(), 0, []
-        self.member, self.greeting = member, given
+        self.member, self.greeting, self._sums = member, given, sums
         if self.folder is not None:
             try:
                 found = kept(self.folder, given.run, self._after)
@@ -159,13 +179,31 @@ class Resident:
                 raise _Unknown
 
     def _round(self, message: bytes) -> bytes:
+        if self._sums is not None:
+            raise Failed("its messages go into a sum, and it sends none by itself")
+        return self._turn(message).answer
+
+    def _sum(self, phase: str, message: bytes) -> bytes:
+        """Answer a question of a secure sum; the first comes with the broadcast."""
+        if self._sums is None:
+            raise Failed("the experiment has no secure sum")
+        head, question, broadcast = Attempt.read(message)
+        if phase != "keys":
+            return self._sums.go_on(phase, head, question)
+        sums = self._sums
+        turn = self._turn(broadcast, lambda envelope: sums.check(head, envelope, broadcast))
+        return sums.begin(head, broadcast, turn)
+
+    def _turn(self, message: bytes, check: Callable[[Envelope], None] = lambda envelope: None) -> Turn:
+        """Learn from a broadcast, or remember that it was learned from."""
         member = self.member
         assert member is not None
         envelope, arrays = unpack(message, member.payload_form, self._belongs)
+        check(envelope)
         number, sha = envelope.round, hashlib.sha256(message).hexdigest()
         known = next((turn for turn in self._turns if turn.number == number), None)
         if known is not None and known.sha256 == sha:
-            return known.answer
+            return known
         if known is not None:  # the server went back and sends something else: so does this site
             self._after, self._number = known.before, number - 1
             self._turns = [turn for turn in self._turns if turn.number < number]
@@ -180,18 +218,21 @@ class Resident:
         broadcast = jax.tree.unflatten(jax.tree.structure(member.form), list(arrays.values()))
         self._after, payload, metrics = member.round(before, broadcast, (round_ + 1, nth), newcomer)
         self._number = number
+        own, held = dataclasses.replace(envelope, sender=self.name), b""
         if payload is None:
             reply = failure(f"its world failed. {member.simulation.told()}")
         else:
-            own = dataclasses.replace(envelope, sender=self.name)
             weights = pack(own, member.payload_form, jax.tree.leaves(payload))
-            reply = answer([weights, pack(own, member.metrics_form, jax.tree.leaves(metrics))])
+            figures = pack(own, member.metrics_form, jax.tree.leaves(metrics))
+            secret = self._sums is not None
+            reply = answer([figures] if secret else [weights, figures])
+            held = weights if secret and not newcomer else b""
         same_round = [turn for turn in self._turns if (turn.number - 1) // member.plan.exchanges == round_]
-        self._turns = [*same_round, Turn(number, sha, reply, before)]
+        self._turns = [*same_round, Turn(number, sha, reply, before, held)]
         if self.folder is not None:
             assert self.greeting is not None
             keep(self.folder, self.greeting.run, (self._number, self._after, self._turns))
-        return reply
+        return self._turns[-1]
 
     def _evaluate(self, message: bytes) -> bytes:
         """The scores of its policy after a round, in all worlds."""

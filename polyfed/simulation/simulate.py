@@ -102,6 +102,7 @@ class Simulation:
         self.guests: Any = Guests(experiment, seeds, self._params.params, states) if strangers else None
         if afar is not None:
             self.guests = afar(self)
+            self.parts = self.guests.at_server(self.parts)
         self._judged: dict[int, Any] = {}  # worlds by round, the last only
         self._round = 0  # the last that was run
         self._told = set[str]()

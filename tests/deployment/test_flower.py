@@ -164,9 +164,13 @@ def started(words: list[str], log: Path) -> subprocess.Popen[bytes]:
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory, tiny_file: Callable[..., Path]) -> Any:
     """A server and three sites with their keys; what became of them."""
+    return deployed(tmp_path_factory.mktemp("fleet"), str(tiny_file()))
+
+
+def deployed(folder: Path, experiment: str) -> tuple[Path, list[int]]:
     from polyfed.deployment.processes import free_port
 
-    folder, port, experiment = tmp_path_factory.mktemp("fleet"), free_port(), str(tiny_file())
+    port = free_port()
     names = ["client-0", "client-1", "client-2"]
     keys.make(folder / "keys", names, ["127.0.0.1"])
     words = ["--keys", str(folder / "keys"), "--port", str(port), "--host", "127.0.0.1", "--out", str(folder / "runs")]
@@ -205,3 +209,31 @@ def test_three_sites_over_tls_give_the_weights_and_scores_of_the_simulation(
     lines = [json.loads(line) for line in (served / "audit.jsonl").read_text().splitlines()]
     assert sum(line["what"] == "accepted" for line in lines) == 6
     assert verify(served / "audit.jsonl")[0] == len(lines)
+
+
+@pytest.mark.slow
+@pytest.mark.bits
+@pytest.mark.timeout(1000)
+def test_three_sites_sum_securely_over_tls_to_the_weights_of_the_simulation(
+    tiny: Callable[..., Experiment], tiny_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    from polyfed.aggregation import WeightedMean
+    from polyfed.exchange import SecureSum
+    from polyfed.runs import run
+
+    judged = dataclasses.replace(tiny().evaluation, every=2, own=False)
+    secret = tiny(num_rounds=2, transforms=(SecureSum(),), rule=WeightedMean(), evaluation=judged)
+    folder, codes = deployed(tmp_path, str(tiny_file(secret)))
+    assert codes == [0, 0, 0, 0], (folder / "server.log").read_text()
+    (served,) = folder.glob("runs/tiny/*")
+    simulated = run.create(tmp_path / "simulated", secret, (0,))
+    run.go_on(simulated, lambda progress: None)
+    (arm,) = [path.name for path in (served / "arms").iterdir()]
+    for name in ("evaluation.jsonl", "weights/seed-0/global.safetensors"):
+        assert (served / "arms" / arm / name).read_bytes() == (simulated / "arms" / arm / name).read_bytes()
+    lines = [json.loads(line) for line in (served / "audit.jsonl").read_text().splitlines()]
+    assert [line["why"] for line in lines if line["what"] == "began"][-1] == "secure sums, signed"
+    assert [line["phase"] for line in lines if line["what"] == "accepted"][::3] == 2 * [
+        "keys", "shares", "masked", "agree", "unmask",
+    ]  # fmt: skip
+    assert sum(line["what"] == "summed" for line in lines) == 2

@@ -21,7 +21,7 @@ def client(value: float) -> Any:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    turns = [Turn(5, "ab", b"+answer", client(1.0)), Turn(6, "cd", b"", client(2.0))]
+    turns = [Turn(5, "ab", b"+answer", client(1.0)), Turn(6, "cd", b"", client(2.0), b"held")]
     keep(tmp_path / "site", "run", (6, client(3.0), turns))
     return tmp_path / "site"
 
@@ -32,6 +32,7 @@ def test_what_was_kept_comes_back(folder: Path) -> None:
     number, after, turns = found
     assert (number, float(after["weight"][0, 0])) == (6, 3.0)
     assert [(turn.number, turn.sha256, turn.answer) for turn in turns] == [(5, "ab", b"+answer"), (6, "cd", b"")]
+    assert [turn.held for turn in turns] == [b"", b"held"]
     assert [int(turn.before["count"]) for turn in turns] == [1, 2]
 
 

@@ -16,6 +16,7 @@ pytest.importorskip("cryptography")
 pytest.importorskip("flwr")
 
 from polyfed.deployment import keys
+from polyfed.deployment.identities import IDENTITIES
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_file_is_its_owners_alone_and_a_site_gets_its_own_key_only(made: Path) -> None:
     files = {str(path.relative_to(made)): path for path in made.rglob("*") if path.is_file()}
     own = {"ca.pem", "server.pem", "server.key", "app.json", "clients.json", "clients/ann.pub", "clients/bob.pub"}
-    sites = {f"{name}/{file}" for name in ("ann", "bob") for file in ("ca.pem", "client.key", "trusted.yaml")}
+    own |= {"identities.json"}
+    given = ("ca.pem", "client.key", "signing.key", IDENTITIES, "trusted.yaml")
+    sites = {f"{name}/{file}" for name in ("ann", "bob") for file in given}
     assert {*files} == {"authority/ca.key", "authority/app.key", *(f"server/{name}" for name in own), *sites}
     assert {stat.S_IMODE(path.stat().st_mode) for path in files.values()} == {0o600}
     assert {stat.S_IMODE(path.stat().st_mode) for path in made.rglob("*") if path.is_dir()} == {0o700}

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 
+from polyfed.aggregation import WeightedMean
 from polyfed.deployment import deploy
 from polyfed.deployment.audit import verify
 from polyfed.deployment.loopback import Loopback
@@ -19,9 +20,9 @@ from polyfed.deployment.member import Member, identity
 from polyfed.deployment.remote import Remote
 from polyfed.deployment.resident import Greeting, Resident
 from polyfed.deployment.terms import Terms
-from polyfed.exchange import CentralNoise, ClipNorm, Int8, PartialParameters
+from polyfed.exchange import CentralNoise, ClipNorm, Int8, PartialParameters, SecureSum
 from polyfed.exchange.wire import Envelope, Manifest, pack, unpack
-from polyfed.experiment import Experiment
+from polyfed.experiment import Evaluation, Experiment
 from polyfed.record import to_data
 from polyfed.runs import run
 from polyfed.runs.store import load_run
@@ -82,8 +83,13 @@ def test_a_deployment_gives_the_weights_the_figures_and_the_scores_of_the_simula
         {"transforms": (CentralNoise(max_norm=0.5, noise_multiplier=1.0),)},
         {"transforms": (Int8(), ClipNorm(0.5))},
         {"payload": PartialParameters()},
+        {
+            "transforms": (SecureSum(),),
+            "rule": WeightedMean(),
+            "evaluation": Evaluation(every=2, episodes=2, own=False),
+        },
     ],
-    ids=["noise", "compressed", "heads at home"],
+    ids=["noise", "compressed", "heads at home", "a secure sum"],
 )
 def test_what_happens_to_messages_is_that_of_the_simulation(
     tiny: Callable[..., Experiment], changes: dict[str, Any]

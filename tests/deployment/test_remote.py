@@ -11,7 +11,7 @@ import pytest
 from polyfed.agents import Group, Mixed
 from polyfed.agents.foreign_sb3 import SB3
 from polyfed.deployment.remote import check_deployable
-from polyfed.exchange import CentralNoise, LocalNoise, SecureSum
+from polyfed.exchange import CentralNoise, ClipNorm, LocalNoise, SecureSum
 from polyfed.experiment import Experiment
 
 
@@ -21,10 +21,14 @@ from polyfed.experiment import Experiment
         ({"compare": ("local_only",)}, "runs one method, but compare names others"),
         ({"pooled": True}, "A pooled agent lives in all worlds at once"),
         ({"agent": Mixed((Group(SB3("PPO"), 3),))}, "Agents made elsewhere are not deployed yet"),
-        ({"transforms": (SecureSum(),)}, "SecureSum keeps messages from the server, .* drop SecureSum, or simulate it"),
+        (
+            {"transforms": (ClipNorm(), SecureSum())},
+            "ClipNorm acts at the server, which sees their sum alone: drop ClipN",
+        ),
+        ({"transforms": (SecureSum(),), "joins": (1, 1, 3)}, "SecureSum needs 3 clients, but 2 take part in the first"),
         ({"transforms": (LocalNoise(),)}, "LocalNoise keeps messages from the server, .* CentralNoise, which trusts"),
     ],
-    ids=lambda x: next(iter(x)) if isinstance(x, dict) else None,
+    ids=lambda x: "-".join(x) if isinstance(x, dict) else None,
 )
 def test_what_cannot_be_deployed_is_refused(
     tiny: Callable[..., Experiment], changes: dict[str, Any], sentence: str
@@ -33,5 +37,8 @@ def test_what_cannot_be_deployed_is_refused(
         check_deployable(dataclasses.replace(tiny(), **changes), (0,))
 
 
-def test_noise_of_a_trusted_server_is_deployed(tiny: Callable[..., Experiment]) -> None:
-    check_deployable(dataclasses.replace(tiny(), transforms=(CentralNoise(),)), (0,))
+@pytest.mark.parametrize("transform", [CentralNoise(), SecureSum()], ids=lambda x: type(x).__name__)
+def test_noise_of_a_trusted_server_and_secure_sums_are_deployed(
+    tiny: Callable[..., Experiment], transform: Any
+) -> None:
+    check_deployable(dataclasses.replace(tiny(), transforms=(transform,)), (0,))
