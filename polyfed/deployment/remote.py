@@ -25,6 +25,9 @@ from polyfed.deployment.resident import Greeting
 from polyfed.deployment.terms import Terms
 from polyfed.errors import QuorumError
 from polyfed.exchange.gate import Gate
+from polyfed.exchange.ledger import noise_of
+from polyfed.exchange.placement import check_secret
+from polyfed.exchange.site_part import SitePart
 from polyfed.exchange.wire import ArrayForm, Envelope, Manifest, Refused, pack, unpack
 from polyfed.experiment import Experiment
 from polyfed.record import to_data
@@ -54,12 +57,20 @@ def check_deployable(experiment: Experiment, seeds: Sequence[int]) -> None:
     if experiment.pooled:
         raise ValueError("A pooled agent lives in all worlds at once, which are at different sites: simulate it.")
     for transform in experiment.transforms:
-        if transform.sum_only or transform.hides == "local":
+        if transform.sum_only:
             name = type(transform).__name__
             raise ValueError(
-                f"{name} keeps messages from the server, but in a deployment transforms act at the server, which sees "
+                f"{name} keeps messages from the server, but in a deployment it would act at the server, which sees "
                 f"every message before: drop {name}, or simulate it; CentralNoise, which trusts the server, may stay."
             )
+    check_secret(experiment.transforms)
+    noise = noise_of(experiment.transforms)
+    if noise is not None and noise.hides == "local" and experiment.evaluation.own and not experiment.personal:
+        name = type(noise).__name__
+        raise ValueError(
+            f"{name} hides what each client has learned from the server, but evaluation.own would tell it how good "
+            f"that is: give evaluation.own = False, or drop {name}."
+        )
     if any(isinstance(group.agent, Foreign) for group in experiment.groups):
         raise ValueError("Agents made elsewhere are not deployed yet: simulate them, or use a learner of polyfed.")
 
@@ -113,6 +124,7 @@ class Remote:
         self._exchanges = experiment.payload.exchanges
         self._firsts = [max(f for f, _ in experiment.placed_groups() if f <= c) for c in self.clients]  # of its group
         self._figures: dict[int, Manifest] = {}  # by first client of a group
+        self._site_part: SitePart | None = None
 
     # What a simulation asks of those that live elsewhere.
 
@@ -163,15 +175,19 @@ class Remote:
         number = (round_ - 1) * self._exchanges + nth + 1
         self._done = number - 1
         weights = np.broadcast_to(np.asarray(self.simulation.homes.weights), len(self.clients))
+        first = next(iter(own.values()))
+        if self._site_part is None:
+            self._site_part = SitePart(self.experiment.transforms, first)
         for attempt in range(self.terms.tries):
             if attempt:
                 time.sleep(self.terms.pause_s * 2 ** (attempt - 1))
             gate = Gate(
                 Envelope(self.digest, self.run, number, "server"),
-                next(iter(own.values())),
+                first,
                 {name: float(weights[self.names.index(name)]) for name in own},
                 self.terms.bounds,
                 own if self.simulation.parts.rule.personal else None,
+                self._site_part,
             )
             figures, events = self._collect(gate, own)
             update = gate.close()
@@ -267,7 +283,7 @@ class Remote:
     def _collect(self, gate: Gate, own: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], list[Event]]:
         """Send the broadcasts, and hold what comes against the gate."""
         envelope = gate.envelope
-        messages = self._packed(envelope, gate.manifest, own)
+        messages = self._packed(envelope, Manifest.of(next(iter(own.values()))), own)
         figures: dict[str, dict[str, Any]] = {name: {"wire_down": len(messages[name])} for name in own}
         replies, events = self._ask("round", messages), []
         for name, data in replies.arrived:

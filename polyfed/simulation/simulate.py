@@ -20,8 +20,9 @@ from polyfed.environments.course import Course
 from polyfed.environments.schedule import moved
 from polyfed.errors import PolyfedError
 from polyfed.exchange import Predictions, WireSize
+from polyfed.exchange.placement import at_server
 from polyfed.experiment import Experiment
-from polyfed.leaves import stacked
+from polyfed.leaves import is_floating, stacked
 from polyfed.membership import judged
 from polyfed.simulation.compile_clock import compile_seconds
 from polyfed.simulation.engine import (
@@ -72,9 +73,8 @@ class Simulation:
         experiment.check()
         check_seeds(seeds)
         self.experiment, self.seeds = experiment, seeds
-        self.parts: ServerParts = stacked(
-            ServerParts(experiment.transforms, experiment.rule, experiment.server_optimizer), None
-        )
+        transforms = experiment.transforms if afar is None else at_server(experiment.transforms)
+        self.parts: ServerParts = stacked(ServerParts(transforms, experiment.rule, experiment.server_optimizer), None)
         self._courses = [course(experiment, seed) for seed in seeds_of_fleets(experiment, seeds)]
         first = self._courses[0].params
         formed = [(first, g) for first, g in experiment.placed_groups() if not isinstance(g.agent, Foreign)]
@@ -410,12 +410,13 @@ class Simulation:
             return Traffic(up=experiment.environment.step_bytes * steps, down=model)
         if not experiment.rule.exchanges:
             return Traffic(0, 0)
-        values = sum(int(np.prod(x.shape[lead:])) for x in jax.tree.leaves(broadcast))
+        values = sum(int(np.prod(x.shape[lead:])) for x in jax.tree.leaves(broadcast) if is_floating(x))
         size, down = WireSize(values, clients=experiment.num_clients), model
+        whole = model - size.total  # what has no fraction is sent as it is
         for transform in experiment.transforms:
             down += transform.relayed(size)
             size = transform.wire(size)
-        up = size.total if experiment.transforms else model
+        up = size.total + whole
         return Traffic(up * self.plan.exchanges, down * self.plan.exchanges)
 
 
