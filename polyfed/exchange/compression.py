@@ -21,7 +21,7 @@ from polyfed.types import Payload, Update
 BLOCK = 512  # numbers that share a scale
 
 
-def exact_scale(step: Float[Array, "..."]) -> Float[Array, "..."]:
+def exact_scale(step: Float[Array, ...]) -> Float[Array, ...]:
     """A positive number, rounded up to 17 significant bits: its product with a whole number up to 127 is exact.
 
     So no processor, and no order of its operations, finds another bit in `b + w s`.

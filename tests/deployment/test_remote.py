@@ -11,7 +11,7 @@ import pytest
 from polyfed.agents import Group, Mixed
 from polyfed.agents.foreign_sb3 import SB3
 from polyfed.deployment.remote import check_deployable
-from polyfed.exchange import CentralNoise, LocalNoise, SecureSum
+from polyfed.exchange import CentralNoise, Int8, LocalNoise, Quorum, SecureSum
 from polyfed.experiment import Experiment
 
 
@@ -22,7 +22,8 @@ from polyfed.experiment import Experiment
         ({"pooled": True}, "A pooled agent lives in all worlds at once"),
         ({"agent": Mixed((Group(SB3("PPO"), 3),))}, "Agents made elsewhere are not deployed yet"),
         ({"transforms": (SecureSum(),)}, "SecureSum keeps messages from the server, .* drop SecureSum, or simulate it"),
-        ({"transforms": (LocalNoise(),)}, "LocalNoise keeps messages from the server, .* CentralNoise, which trusts"),
+        ({"transforms": (LocalNoise(),)}, "LocalNoise hides .* evaluation.own would tell .* evaluation.own = False"),
+        ({"transforms": (Quorum(), LocalNoise())}, "LocalNoise hides .* put LocalNoise before Quorum"),
     ],
     ids=lambda x: next(iter(x)) if isinstance(x, dict) else None,
 )
@@ -35,3 +36,8 @@ def test_what_cannot_be_deployed_is_refused(
 
 def test_noise_of_a_trusted_server_is_deployed(tiny: Callable[..., Experiment]) -> None:
     check_deployable(dataclasses.replace(tiny(), transforms=(CentralNoise(),)), (0,))
+
+
+def test_noise_of_sites_is_deployed_where_nothing_else_tells(tiny: Callable[..., Experiment]) -> None:
+    silent = dataclasses.replace(tiny().evaluation, own=False)
+    check_deployable(tiny(transforms=(LocalNoise(), Int8(), Quorum()), evaluation=silent), (0,))
