@@ -167,7 +167,7 @@ def _join(options: Join) -> int:
     folder = options.site / options.name
     signs = None if options.keys is None else read_identity(site_keys(options.keys, options.name))
     resident, say = Resident(options.name, folder, experiment, signs), _say(options.quiet)
-    if alone:
+    if options.agent_only is not None:
         live(resident, options.agent_only, say)
     else:
         join(options.server, resident, folder, options.keys, options.tries, say, any_app=options.any_app)

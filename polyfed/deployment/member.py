@@ -6,14 +6,16 @@ import dataclasses
 import functools
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from polyfed.exchange.site_part import SitePart
 from polyfed.exchange.wire import Manifest
 from polyfed.experiment import Experiment
 from polyfed.record import digest, to_data
-from polyfed.simulation.engine import Federation, Homes, evaluate_own, init_clients, run_clients
+from polyfed.simulation.engine import Federation, Homes, evaluate_own, init_clients, message_key, run_clients
 from polyfed.simulation.plan import plan
 from polyfed.simulation.round import Client, Server
 from polyfed.simulation.simulate import Simulation
@@ -23,6 +25,13 @@ from polyfed.types import Payload
 def identity(experiment: Experiment, seed: int) -> str:
     """The digest by which a server and its sites know that they mean one experiment."""
     return digest([to_data(experiment), [seed]])
+
+
+class AtHome(eqx.Module):
+    """What stays at a site between rounds."""
+
+    client: Client  # leaves [1, ...]
+    transforms: tuple[Any, ...]  # memory of those that act here
 
 
 class Member:
@@ -70,43 +79,51 @@ class Member:
         """In which it takes part."""
         return int(self.experiment.first_rounds[self.client])
 
-    def begin(self) -> Client:
-        """It before the first round, leaves `[1, ...]`."""
-        return init_clients(self.homes, self.plan)[0][0]
+    def begin(self) -> AtHome:
+        """It before the first round."""
+        return AtHome(init_clients(self.homes, self.plan)[0][0], self.site_part.begin())
 
     def round(
-        self, client: Client, broadcast: Payload, when: tuple[int, int], newcomer: bool = False
-    ) -> tuple[Client, Payload | None, dict[str, np.ndarray]]:
+        self, home: AtHome, broadcast: Payload, when: tuple[int, int], newcomer: bool = False
+    ) -> tuple[AtHome, list[np.ndarray] | None, dict[str, np.ndarray]]:
         """Its half of an exchange.
 
         Args:
-          client: It before.
+          home: It before.
           broadcast: What the server sent to it.
           when: `(round, exchange)`, from 1 and from 0.
           newcomer: Whether it has lost what it learned, and begins with what the server sent.
 
         Returns:
-          `(client, payload, metrics)`; the payload is None where its world failed.
+          `(home, arrays, metrics)`; the arrays go over the wire, in the order of `sent_form`, and are None where its
+          world failed, or a transform left it out. Where it adds noise of its own, its figures tell nothing: they
+          would show what the noise hides.
         """
         round_, nth = when
         homes = self.homes
         if newcomer:
             joins = jnp.ones(self.experiment.num_clients, jnp.int32).at[self.client].set(round_)
             homes = dataclasses.replace(homes, joins=joins)
-        clients, update, metrics = self._run(homes, client, broadcast, (round_ - 1, nth))
-        came = bool(np.asarray(update.weight)[0, 0] > 0)
-        payload = jax.tree.map(lambda x: np.asarray(x)[0, 0], update.payload) if came else None
-        return clients[0], payload, {name: np.asarray(value)[0, 0] for name, value in metrics.items()}
+        clients, update, metrics = self._run(homes, home.client, broadcast, (round_ - 1, nth))
+        figures = {name: np.asarray(value)[0, 0] for name, value in metrics.items()}
+        if self.site_part.secret:
+            figures = {name: _withheld(value) for name, value in figures.items()}
+        if not np.asarray(update.weight)[0, 0] > 0:
+            return AtHome(clients[0], home.transforms), None, figures
+        payload = jax.tree.map(lambda x: np.asarray(x)[0, 0], update.payload)
+        key = message_key(self.homes.keys[0], jnp.asarray(round_), self.plan, jnp.asarray(nth))
+        arrays, came, transforms = self.site_part.send(home.transforms, payload, broadcast, key, self.client)
+        return AtHome(clients[0], transforms), arrays if came else None, figures
 
     def _run(self, homes: Homes, client: Client, broadcast: Any, when: tuple[Any, Any]) -> Any:
         one = jax.tree.map(lambda x: jnp.asarray(x)[None], broadcast)
         federation = Federation((client,), Server(one, (), (), ()), jnp.asarray(when[0], jnp.int32))
         return run_clients(federation, homes, self.plan, False, jnp.asarray(when[1], jnp.int32))
 
-    def score(self, client: Client, round_: int) -> np.ndarray:
+    def score(self, home: AtHome, round_: int) -> np.ndarray:
         """Mean scores `[M]` of its own policy in all worlds of the experiment, as they are after a round."""
         worlds, episodes = self.simulation.worlds_after(round_), self.experiment.evaluation.episodes
-        return np.asarray(evaluate_own((client,), self.homes, self.plan, worlds, episodes))[0, 0]
+        return np.asarray(evaluate_own((home.client,), self.homes, self.plan, worlds, episodes))[0, 0]
 
     @functools.cached_property
     def _forms(self) -> tuple[Any, dict[str, Any]]:
@@ -128,10 +145,30 @@ class Member:
 
     @functools.cached_property
     def payload_form(self) -> Manifest:
-        """What its messages must hold, and what comes to it."""
+        """What comes to it."""
         return Manifest.of(self._forms[0])
+
+    @functools.cached_property
+    def site_part(self) -> SitePart:
+        """What happens to its messages before they leave."""
+        return SitePart(self.experiment.transforms, self.form)
+
+    @property
+    def sent_form(self) -> Manifest:
+        """What its messages hold."""
+        return self.site_part.manifest
+
+    @property
+    def last_exchange(self) -> int:
+        """The last that the experiment and its budget of privacy allow."""
+        return self.experiment.last_round * self.plan.exchanges
 
     @functools.cached_property
     def metrics_form(self) -> Manifest:
         """What its figures must hold."""
         return Manifest.of(self._forms[1])
+
+
+def _withheld(value: np.ndarray) -> np.ndarray:
+    """A figure of the same kind that tells nothing."""
+    return np.full_like(value, np.nan if value.dtype.kind == "f" else 0)

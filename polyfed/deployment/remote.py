@@ -6,7 +6,6 @@ server optimizer, metrics, checkpoints, run folder and report are those of the s
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import time
@@ -27,13 +26,15 @@ from polyfed.deployment.secure_round import SecureRounds
 from polyfed.deployment.sum_messages import check_summable, summing
 from polyfed.deployment.terms import Terms
 from polyfed.errors import QuorumError
-from polyfed.exchange.arrived import Arrived
 from polyfed.exchange.gate import Gate, Refusal
+from polyfed.exchange.ledger import noise_of
+from polyfed.exchange.placement import at_server, check_secret
+from polyfed.exchange.site_part import SitePart
+from polyfed.exchange.transform import Transform
 from polyfed.exchange.wire import ArrayForm, Envelope, Manifest, Refused, pack, unpack
 from polyfed.experiment import Experiment
 from polyfed.record import to_data
 from polyfed.simulation.engine import first_payload
-from polyfed.simulation.round import ServerParts
 from polyfed.simulation.simulate import Simulation
 
 Sent = dict[str, bytes]
@@ -58,14 +59,15 @@ def check_deployable(experiment: Experiment, seeds: Sequence[int]) -> None:
         )
     if experiment.pooled:
         raise ValueError("A pooled agent lives in all worlds at once, which are at different sites: simulate it.")
-    for transform in experiment.transforms:
-        if transform.hides == "local":
-            name = type(transform).__name__
-            raise ValueError(
-                f"{name} keeps messages from the server, but in a deployment transforms act at the server, which sees "
-                f"every message before: drop {name}, or simulate it; CentralNoise, which trusts the server, may stay."
-            )
     check_summable(experiment)
+    check_secret(experiment.transforms)
+    noise = noise_of(experiment.transforms)
+    if noise is not None and noise.hides == "local" and experiment.evaluation.own and not experiment.personal:
+        name = type(noise).__name__
+        raise ValueError(
+            f"{name} hides what each client has learned from the server, but evaluation.own would tell it how good "
+            f"that is: give evaluation.own = False, or drop {name}."
+        )
     if any(isinstance(group.agent, Foreign) for group in experiment.groups):
         raise ValueError("Agents made elsewhere are not deployed yet: simulate them, or use a learner of polyfed.")
 
@@ -122,6 +124,7 @@ class Remote:
         self._firsts = [max(f for f, _ in experiment.placed_groups() if f <= c) for c in self.clients]  # of its group
         self._figures: dict[int, Manifest] = {}  # by first client of a group
         self.sums = SecureRounds(self, known or {}) if summing(experiment) else None
+        self._site_part: SitePart | None = None
 
     # What a simulation asks of those that live elsewhere.
 
@@ -183,11 +186,9 @@ class Remote:
             f"quorum: {self.told()} What was done is kept: mend them, then resume."
         )
 
-    def at_server(self, parts: ServerParts) -> ServerParts:
-        """The server's parts; what of a transform happens at the sites does not happen again."""
-        if self.sums is None:
-            return parts
-        return dataclasses.replace(parts, transforms=tuple(map(Arrived, parts.transforms)))
+    def at_server(self, transforms: Sequence[Transform]) -> tuple[Transform, ...]:
+        """What is left of the experiment's transforms where messages arrive."""
+        return at_server(transforms)
 
     def evaluate(self, worlds: Any, num_episodes: int, round_: int) -> np.ndarray:
         """Mean scores `[1, C, M]` of every client's own policy, NaN where none came; sites know all worlds."""
@@ -221,12 +222,16 @@ class Remote:
     def _gated(self, envelope: Envelope, own: Mapping[str, Any]) -> tuple[Any, np.ndarray, dict[str, dict[str, Any]]]:
         """Ask everybody once for what it sends: `(payload [n, ...], let in [n], figures)`."""
         weights = np.broadcast_to(np.asarray(self.simulation.homes.weights), len(self.clients))
+        first = next(iter(own.values()))
+        if self._site_part is None:
+            self._site_part = SitePart(self.experiment.transforms, first)
         gate = Gate(
             envelope,
-            next(iter(own.values())),
+            first,
             {name: float(weights[self.names.index(name)]) for name in own},
             self.terms.bounds,
             own if self.simulation.parts.rule.personal else None,
+            self._site_part,
         )
         figures, events = self._collect(gate, own)
         update = gate.close()
@@ -289,7 +294,7 @@ class Remote:
     def _collect(self, gate: Gate, own: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], list[Event]]:
         """Send the broadcasts, and hold what comes against the gate."""
         envelope = gate.envelope
-        messages = self._packed(envelope, gate.manifest, own)
+        messages = self._packed(envelope, Manifest.of(next(iter(own.values()))), own)
         figures: dict[str, dict[str, Any]] = {name: {"wire_down": len(messages[name])} for name in own}
         replies, events = self._ask("round", messages), []
         for name, data in replies.arrived:

@@ -27,7 +27,7 @@ from polyfed.deployment.answer import UNKNOWN, Failed, answer, failure
 from polyfed.deployment.carrier import Phase, check_name
 from polyfed.deployment.identities import Identity
 from polyfed.deployment.kept import Turn, keep, kept
-from polyfed.deployment.member import Member, identity
+from polyfed.deployment.member import AtHome, Member, identity
 from polyfed.deployment.shown import Memory
 from polyfed.deployment.sum_messages import PHASES as SUM_PHASES
 from polyfed.deployment.sum_messages import Attempt, summing
@@ -38,7 +38,6 @@ from polyfed.exchange.secure_sum.messages import Unsafe
 from polyfed.exchange.wire import ArrayForm, Envelope, Manifest, Refused, pack, unpack
 from polyfed.experiment import Experiment
 from polyfed.record import from_data
-from polyfed.simulation.round import Client
 
 MOST_GREETING = 2**20  # bytes
 LOG = logging.getLogger(__name__)
@@ -99,7 +98,7 @@ class Resident:
         self.name, self.folder, self.experiment = check_name(name), folder, experiment
         self.member: Member | None = None
         self.greeting: Greeting | None = None
-        self._after: Client | None = None  # the client after exchange `_number`
+        self._after: AtHome | None = None  # what is here after exchange `_number`
         self._number = 0
         self._turns: list[Turn] = []  # of the last round
         self._signs, self._shown = signs, Memory(folder)
@@ -198,12 +197,14 @@ class Resident:
         """Learn from a broadcast, or remember that it was learned from."""
         member = self.member
         assert member is not None
-        envelope, arrays = unpack(message, member.payload_form, self._belongs)
+        envelope, sent = unpack(message, member.payload_form, self._belongs)
         check(envelope)
         number, sha = envelope.round, hashlib.sha256(message).hexdigest()
         known = next((turn for turn in self._turns if turn.number == number), None)
         if known is not None and known.sha256 == sha:
             return known
+        if member.site_part.secret:
+            _check_spent(number, known is not None, member.last_exchange)
         if known is not None:  # the server went back and sends something else: so does this site
             self._after, self._number = known.before, number - 1
             self._turns = [turn for turn in self._turns if turn.number < number]
@@ -215,18 +216,18 @@ class Resident:
             raise Failed("it was started anew, and begins with the next round")
         before = self._after
         assert before is not None
-        broadcast = jax.tree.unflatten(jax.tree.structure(member.form), list(arrays.values()))
-        self._after, payload, metrics = member.round(before, broadcast, (round_ + 1, nth), newcomer)
+        broadcast = jax.tree.unflatten(jax.tree.structure(member.form), list(sent.values()))
+        self._after, arrays, metrics = member.round(before, broadcast, (round_ + 1, nth), newcomer)
         self._number = number
         own, held = dataclasses.replace(envelope, sender=self.name), b""
-        if payload is None:
-            reply = failure(f"its world failed. {member.simulation.told()}")
+        if arrays is None:
+            reply = failure(f"its world failed, or its numbers are not finite. {member.simulation.told()}")
         else:
-            weights = pack(own, member.payload_form, jax.tree.leaves(payload))
+            message = pack(own, member.sent_form, arrays)
             figures = pack(own, member.metrics_form, jax.tree.leaves(metrics))
-            secret = self._sums is not None
-            reply = answer([figures] if secret else [weights, figures])
-            held = weights if secret and not newcomer else b""
+            hidden = self._sums is not None
+            reply = answer([figures] if hidden else [message, figures])
+            held = message if hidden and not newcomer else b""
         same_round = [turn for turn in self._turns if (turn.number - 1) // member.plan.exchanges == round_]
         self._turns = [*same_round, Turn(number, sha, reply, before, held)]
         if self.folder is not None:
@@ -248,9 +249,9 @@ class Resident:
             raise Failed(
                 f"it has gone on to exchange {self._number}, and does not know its policy after round {round_}"
             )
-        client = later[0].before if later else self._after
-        assert client is not None
-        scores = member.score(client, round_).astype(np.float32)
+        home = later[0].before if later else self._after
+        assert home is not None
+        scores = member.score(home, round_).astype(np.float32)
         form = Manifest((ArrayForm("scores", "float32", scores.shape),))
         return answer([pack(dataclasses.replace(envelope, sender=self.name), form, [scores])])
 
@@ -258,6 +259,17 @@ class Resident:
         LOG.info("%s: the run is over", self.name)
         self.over.set()
         return answer([])
+
+
+def _check_spent(number: int, answered: bool, last: int) -> None:
+    """Raise `Failed` where an answer with noise of its own would spend more privacy than the experiment says."""
+    if number > last:
+        raise Failed(f"it is asked for exchange {number}, and the experiment allows its privacy {last}")
+    if answered:
+        raise Failed(
+            f"it has answered exchange {number} on another message, and a second answer, with other noise, would spend "
+            "its privacy twice"
+        )
 
 
 class _Unknown(Exception):

@@ -17,6 +17,7 @@ from typing import Any, get_args
 import numpy as np
 
 from polyfed.deployment.answer import Failed, answer, opened
+from polyfed.exchange.placement import num_at_site
 from polyfed.exchange.secure_sum.fixed_point import whole_weights
 from polyfed.exchange.secure_sum.messages import Phase, Terms
 from polyfed.exchange.secure_sum.transform import SecureSum
@@ -42,8 +43,10 @@ def check_summable(experiment: Experiment) -> None:
     part = summing(experiment)
     if part is None:
         return
-    if len(experiment.transforms) > 1:
-        others = " and ".join(type(other).__name__ for other in experiment.transforms if other is not part)
+    at_site = num_at_site(experiment.transforms)
+    elsewhere = [other for nth, other in enumerate(experiment.transforms) if nth >= at_site and other is not part]
+    if elsewhere:
+        others = " and ".join(type(other).__name__ for other in elsewhere)
         raise ValueError(
             f"SecureSum hides messages before they leave a site, but in a deployment {others} acts at the server, "
             f"which sees their sum alone: drop {others}, or simulate it."

@@ -136,10 +136,11 @@ class SumSite:
         """What it puts into the sum, `[D]`."""
         member = self.member
         envelope, sent = unpack(broadcast, member.payload_form)
-        _, own = unpack(turn.held, member.payload_form)
+        _, arrays = unpack(turn.held, member.sent_form)
+        own = member.site_part.read(arrays, list(sent.values()))
         form = jax.tree.structure(member.form)
         base = jax.tree.unflatten(form, list(sent.values()))
-        payload = jax.tree.unflatten(form, [x[None] for x in own.values()])
+        payload = jax.tree.unflatten(form, [np.asarray(x)[None] for x in own])
         if not np.isfinite(np.asarray(changes(payload, base))).all():
             raise Failed("a number that it would send is not finite")
         round_ = (turn.number - 1) // member.plan.exchanges + 1

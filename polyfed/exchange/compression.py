@@ -13,39 +13,26 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from polyfed.checks import in_range
-from polyfed.exchange.transform import Transform, WireSize
+from polyfed.exchange.coded import Coded, changed, changes
+from polyfed.exchange.transform import Transform, WireSize, client_keys
 from polyfed.leaves import is_floating
 from polyfed.types import Payload, Update
 
 BLOCK = 512  # numbers that share a scale
 
 
-def changes(payload: Payload, broadcast: Payload) -> Float[Array, "C n"]:
-    """What each client's floating-point numbers changed by since the broadcast, all leaves in one row.
+def exact_scale(step: Float[Array, ...]) -> Float[Array, ...]:
+    """A positive number, rounded up to 17 significant bits: its product with a whole number up to 127 is exact.
 
-    >>> changes({"w": jnp.ones((2, 3)), "n": jnp.ones(2, jnp.int32)}, {"w": jnp.zeros(3), "n": jnp.int32(0)}).shape
-    (2, 3)
+    So no processor, and no order of its operations, finds another bit in `b + w s`.
+
+    >>> step = exact_scale(jnp.float32(0.1))
+    >>> float(step), float(jnp.float32(77) * step) == 77 * float(step)
+    (0.10000038146972656, True)
     """
-    pairs = zip(jax.tree.leaves(payload), jax.tree.leaves(broadcast), strict=True)
-    return jnp.concatenate([(x - b).reshape(len(x), -1) for x, b in pairs if is_floating(x)], axis=1)
-
-
-def changed(payload: Payload, broadcast: Payload, rows: Float[Array, "C n"]) -> Payload:
-    """The broadcast changed by these rows, in place of `payload`, whose whole numbers stay.
-
-    >>> payload, broadcast = {"w": jnp.full((2, 3), 5.0)}, {"w": jnp.ones(3)}
-    >>> changed(payload, broadcast, changes(payload, broadcast))["w"].tolist() == payload["w"].tolist()
-    True
-    """
-    leaves, form = jax.tree.flatten(payload)
-    bases, start, found = jax.tree.leaves(broadcast), 0, []
-    for x, b in zip(leaves, bases, strict=True):
-        if is_floating(x):
-            size = math.prod(x.shape[1:])
-            x = (b + rows[:, start : start + size].reshape(x.shape)).astype(x.dtype)
-            start += size
-        found.append(x)
-    return jax.tree.unflatten(form, found)
+    bits = jax.lax.bitcast_convert_type(step, jnp.uint32)
+    rounded = jax.lax.bitcast_convert_type((bits + jnp.uint32(0x7F)) & ~jnp.uint32(0x7F), jnp.float32)
+    return jnp.where(jnp.isfinite(step), rounded, step)
 
 
 class HalfPrecision(Transform):
@@ -61,27 +48,31 @@ class HalfPrecision(Transform):
 
     def upload(self, state: Any, update: Update, broadcast: Payload, key: PRNGKeyArray) -> tuple[Update, Any]:
         """Round each client's difference to the broadcast."""
+        coded, state = self.encode(state, update, broadcast, key)
+        return Update(changed(update.payload, broadcast, self.decode(coded)), update.weight), state
+
+    def encode(self, state: Any, update: Update, broadcast: Payload, key: PRNGKeyArray) -> tuple[Coded, Any]:
+        """The differences in half precision."""
         del key
         largest = jnp.finfo(jnp.float16).max.astype(jnp.float32)
+        rows = jnp.clip(changes(update.payload, broadcast), -largest, largest)
+        return Coded(rows.astype(jnp.float16)), state
 
-        def rounded(x: jax.Array, b: jax.Array) -> jax.Array:
-            if not is_floating(x):
-                return x
-            delta = jnp.clip(x - b, -largest, largest)
-            return b + delta.astype(jnp.float16).astype(x.dtype)
-
-        return Update(jax.tree.map(rounded, update.payload, broadcast), update.weight), state
+    def decode(self, coded: Coded) -> Float[Array, "C n"]:
+        """The same numbers in single precision."""
+        return coded.numbers.astype(jnp.float32)
 
     def wire(self, size: WireSize) -> WireSize:
-        """Two bytes for a number."""
-        return dataclasses.replace(size, each=min(size.each, 2))
+        """Two bytes for a number, whatever it was before."""
+        return dataclasses.replace(size, each=2, beside=0)
 
 
 class Int8(Transform):
     """Sends what changed since the broadcast as whole numbers from -127 to 127 with a scale for 512 of them.
 
     QSGD with blocks and their largest number (Alistarh et al. 2017, sec. 3 and 4): `s floor(d / s + u)`, where
-    `s = max|d| / 127` and `u` is uniform on [0, 1), so that it is right on average. A number is off by less than `s`.
+    `s = max|d| / 127`, rounded up to 17 bits (see `exact_scale`), and `u` is uniform on [0, 1), so that it is right on
+    average. A number is off by less than `s`.
 
     >>> update = Update(payload=jnp.array([[1.0, 0.5, 0.0]]), weight=jnp.ones(1))
     >>> sent, _ = Int8().upload((), update, jnp.zeros(3), jax.random.key(0))
@@ -95,21 +86,29 @@ class Int8(Transform):
 
     def upload(self, state: Any, update: Update, broadcast: Payload, key: PRNGKeyArray) -> tuple[Update, Any]:
         """Round each client's difference to the broadcast, up or down by chance."""
+        coded, state = self.encode(state, update, broadcast, key)
+        return Update(changed(update.payload, broadcast, self.decode(coded)), update.weight), state
 
-        def rounded(row: Float[Array, " n"], key: PRNGKeyArray) -> Float[Array, " n"]:
+    def encode(self, state: Any, update: Update, broadcast: Payload, key: PRNGKeyArray) -> tuple[Coded, Any]:
+        """Whole numbers `[C, n]` and the scale of each block of them."""
+
+        def rounded(row: Float[Array, " n"], key: PRNGKeyArray) -> Coded:
             blocks = jnp.pad(row, (0, -len(row) % BLOCK)).reshape(-1, BLOCK)
-            step = jnp.maximum(jnp.max(jnp.abs(blocks), axis=1, keepdims=True) / 127, 1e-30)
+            step = exact_scale(jnp.maximum(jnp.max(jnp.abs(blocks), axis=1, keepdims=True) / 127, 1e-30))
             whole = jnp.floor(blocks / step + jax.random.uniform(key, blocks.shape))
-            return (jnp.clip(whole, -127, 127) * step).reshape(-1)[: len(row)]
+            return Coded(jnp.clip(whole, -127, 127).astype(jnp.int8).reshape(-1)[: len(row)], step[:, 0])
 
         rows = changes(update.payload, broadcast)
-        rows = jax.vmap(rounded)(rows, jax.random.split(key, len(rows)))
-        return Update(changed(update.payload, broadcast, rows), update.weight), state
+        return jax.vmap(rounded)(rows, client_keys(key, len(rows))), state
+
+    def decode(self, coded: Coded) -> Float[Array, "C n"]:
+        """Every whole number times the scale of its block."""
+        size = coded.numbers.shape[1]
+        return coded.numbers.astype(jnp.float32) * jnp.repeat(coded.scales, BLOCK, axis=1)[:, :size]
 
     def wire(self, size: WireSize) -> WireSize:
-        """A byte for a number, and a scale of four for a block."""
-        scales = 4 * -(-size.values // BLOCK)
-        return dataclasses.replace(size, each=1, beside=size.beside + scales)
+        """A byte for a number that is sent, and a scale of four for a block of all."""
+        return dataclasses.replace(size, each=1, beside=4 * -(-size.numbers // BLOCK))
 
 
 class TopK(Transform):
@@ -136,9 +135,6 @@ class TopK(Transform):
         """Raise `ValueError` unless some numbers are sent."""
         in_range("transforms.fraction", self.fraction, 1e-6, 1.0)
 
-    def _sent(self, values: int) -> int:
-        return min(values, max(1, math.ceil(self.fraction * values)))
-
     def init(self, payload: Payload, num_clients: int) -> Float[Array, "C n"]:
         """Nothing is owed at first."""
         size = sum(int(np.prod(jnp.shape(x))) for x in jax.tree.leaves(payload) if is_floating(x))
@@ -146,18 +142,25 @@ class TopK(Transform):
 
     def upload(self, state: Any, update: Update, broadcast: Payload, key: PRNGKeyArray) -> tuple[Update, Any]:
         """Send the largest, and remember the others."""
+        coded, state = self.encode(state, update, broadcast, key)
+        return Update(changed(update.payload, broadcast, self.decode(coded)), update.weight), state
+
+    def encode(self, state: Any, update: Update, broadcast: Payload, key: PRNGKeyArray) -> tuple[Coded, Any]:
+        """The largest as they are, 0 in the place of the others, which are owed."""
         del key
         rows = changes(update.payload, broadcast) + state
 
         def largest(row: Float[Array, " n"]) -> Float[Array, " n"]:
-            _, where = jax.lax.top_k(jnp.abs(row), self._sent(len(row)))
+            _, where = jax.lax.top_k(jnp.abs(row), self.kept(len(row)))
             return jnp.zeros_like(row).at[where].set(row[where])
 
         sent = jax.vmap(largest)(rows)
-        owed = jnp.where(update.weight[:, None] > 0, rows - sent, state)
-        return Update(changed(update.payload, broadcast, sent), update.weight), owed
+        return Coded(sent), jnp.where(update.weight[:, None] > 0, rows - sent, state)
+
+    def kept(self, numbers: int) -> int:
+        """The share that is sent, one at least."""
+        return min(numbers, max(1, math.ceil(self.fraction * numbers)))
 
     def wire(self, size: WireSize) -> WireSize:
-        """The numbers that are sent, and four bytes for the place of each."""
-        values = self._sent(size.values) if size.values else 0
-        return dataclasses.replace(size, values=values, beside=size.beside + 4 * values)
+        """The numbers that are sent, whole again with what was owed, and four bytes for the place of each."""
+        return dataclasses.replace(size, values=self.kept(size.values), each=4, beside=0, of=size.numbers)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
 
 from polyfed.checks import in_range, whole_in_range
-from polyfed.exchange.transform import Transform
+from polyfed.exchange.transform import Transform, client_keys
 from polyfed.leaves import is_floating
 from polyfed.types import Payload, Update
 
@@ -193,10 +193,13 @@ class PartialWork(Transform):
 
     def upload(self, state: Any, update: Update, broadcast: Payload, key: PRNGKeyArray) -> tuple[Update, Any]:
         """Shorten the changes of some."""
-        k_slow, k_share = jax.random.split(key)
-        shape = jnp.shape(update.weight)
-        slow = jax.random.uniform(k_slow, shape, jnp.float32) < self.probability
-        share = self.least + (1 - self.least) * jax.random.uniform(k_share, shape, jnp.float32)
+
+        def drawn(key: PRNGKeyArray) -> tuple[Array, Array]:
+            k_slow, k_share = jax.random.split(key)
+            return jax.random.uniform(k_slow, (), jnp.float32), jax.random.uniform(k_share, (), jnp.float32)
+
+        chance, extent = jax.vmap(drawn)(client_keys(key, len(jnp.asarray(update.weight))))
+        slow, share = chance < self.probability, self.least + (1 - self.least) * extent
 
         def part(x: Array, b: Array) -> Array:
             wide = (-1, *(1,) * (jnp.ndim(x) - 1))

@@ -1,9 +1,9 @@
 """The door of a server: what is let into a round, and what a round is when somebody was not let in.
 
 Every message is held against what was sent out, before anything touches its numbers: size, identity, form, one from
-each client, finite, and no further away than others are. Who is refused is absent with weight 0, so the round is, to
-the last bit, the one in which that client was not there. What a client counts for is the server's own budget, not its
-claim.
+each client, finite, and no further away than others are; one that is compressed before it is read, and after. Who is
+refused is absent with weight 0, so the round is, to the last bit, the one in which that client was not there. What a
+client counts for is the server's own budget, not its claim.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from polyfed.checks import in_range
+from polyfed.exchange.site_part import SitePart
 from polyfed.exchange.wire import Envelope, Manifest, Refused, unpack
 from polyfed.types import Update
 
@@ -51,6 +52,10 @@ class Gate:
       weights: What each client counts for, by name; in the order of the rows that come out.
       bounds: On distances.
       own: What was sent to each client by name, where it was not the same for all.
+      site_part: What sites do to a message before they send it, where they do anything; it says in which form it comes.
+
+    Attributes:
+      manifest: The form of what is let in.
 
     >>> from polyfed.exchange.wire import pack
     >>> gate = Gate(Envelope("e", "r", 1, ""), np.zeros(2, np.float32), {"ann": 100.0, "bob": 100.0})
@@ -69,10 +74,13 @@ class Gate:
         weights: Mapping[str, float],
         bounds: Bounds | None = None,
         own: Mapping[str, Any] | None = None,
+        site_part: SitePart | None = None,
     ):
         self.envelope, self.weights, self.bounds = envelope, dict(weights), bounds or Bounds()
         self.bounds.check()
-        self.manifest = Manifest.of(broadcast)
+        self._site_part, form = site_part, Manifest.of(broadcast)
+        self.manifest = form if site_part is None else site_part.manifest
+        self._kinds = [np.dtype(array.kind) for array in form.arrays]
         self.refusals: list[Refusal] = []
         self._form = jax.tree.structure(broadcast)
         as_arrays = lambda tree: [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]  # noqa: E731
@@ -119,6 +127,10 @@ class Gate:
             if not np.isfinite(array).all():
                 raise Refused("not-finite", f"its {name!r} is not finite")
         values = list(arrays.values())
+        if self._site_part is not None and self._site_part.codes:
+            values = self._site_part.read(arrays, self._sent[client])
+            if not all(np.isfinite(array).all() for array in values):
+                raise Refused("not-finite", "what it sent changes numbers beyond the largest that there is")
         if (distance := self._distance(client, values)) > self.bounds.distance:
             raise Refused("too-far", f"it moved by {distance:.3g}, more than {self.bounds.distance:g}")
         self._came[client], self._moved[client] = values, distance
@@ -141,8 +153,7 @@ class Gate:
         """The messages of the round, leaves `[C, ...]`; rows of absent clients hold the broadcast, with weight 0."""
         self._refuse_the_far()
         rows = [self._came.get(name, self._sent[name]) for name in self.weights]
-        kinds = [np.dtype(form.kind) for form in self.manifest.arrays]
-        stacks = [np.stack([row[i] for row in rows]).astype(kind) for i, kind in enumerate(kinds)]
+        stacks = [np.stack([row[i] for row in rows]).astype(kind) for i, kind in enumerate(self._kinds)]
         weight = [weight if name in self._came else 0.0 for name, weight in self.weights.items()]
         weights: Any = np.asarray(weight, np.float32)
         return Update(jax.tree.unflatten(self._form, stacks), weights)

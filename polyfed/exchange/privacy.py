@@ -25,7 +25,7 @@ from polyfed.aggregation.door import PREDICTIONS, valid
 from polyfed.checks import in_range, one_of
 from polyfed.exchange.accounting import ACCOUNTANTS, load
 from polyfed.exchange.clipping import clip_to
-from polyfed.exchange.transform import Transform
+from polyfed.exchange.transform import Transform, client_keys
 from polyfed.leaves import is_floating, leaf_names
 from polyfed.types import Gaussians, Logits, Payload, Probabilities, Update, Visit
 
@@ -235,6 +235,7 @@ class LocalNoise(Transform):
 
     hides: ClassVar[str] = "local"
     clips: ClassVar[bool] = True
+    secret_key: ClassVar[bool] = True
 
     noise_multiplier: float = 1.0  # z, deviation of the noise on a message in units of max_norm, >= 0; 0: none
     max_norm: float = 1.0  # S, bound on the global norm of a client's difference
@@ -255,7 +256,7 @@ class LocalNoise(Transform):
     def upload(self, state: Any, update: Update, broadcast: Payload, key: PRNGKeyArray) -> tuple[Update, Any]:
         """Clip every message and add its own noise."""
         sent, _ = bounded(update, broadcast, self.max_norm)
-        keys = jax.random.split(key, len(sent.weight))
+        keys = client_keys(key, len(sent.weight))
         noise = jax.vmap(lambda k, x: normal_like(k, x, self.noise_multiplier * self.max_norm))(keys, sent.payload)
         noisy = jax.tree.map(lambda x, n: (x + n).astype(x.dtype), sent.payload, noise)
         return Update(mended(noisy), sent.weight), state

@@ -165,6 +165,12 @@ def server_key(key: PRNGKeyArray, round_: Array) -> PRNGKeyArray:
     return jax.random.fold_in(jax.random.fold_in(key, round_), 2**31 - 1)
 
 
+def message_key(key: PRNGKeyArray, round_: Array, plan: Plan, exchange: Array) -> PRNGKeyArray:
+    """The key of all that happens to messages in an exchange of a round."""
+    key = server_key(key, round_)
+    return key if plan.exchanges == 1 else jax.random.fold_in(key, exchange)
+
+
 def _first_agent(homes: Homes) -> tuple[Any, int]:
     """The learner of the global model and its number of environments, with the first client's hyper-parameters."""
     return _take(homes.parts[0].agent, jnp.zeros((), jnp.int32)).whole(), jax.tree.leaves(homes.params)[0].shape[2]
@@ -284,10 +290,7 @@ def servers_half(
 
     def one_server(seed: tuple[Server, Update, PRNGKeyArray]) -> tuple[Server, Metrics]:
         server, update, key = seed
-        key = server_key(key, now)
-        if plan.exchanges > 1:
-            key = jax.random.fold_in(key, exchange)
-        return server_round(parts, server, update, key)
+        return server_round(parts, server, update, message_key(key, now, plan, exchange))
 
     return _each_seed(plan, one_server, (federation.server, update, homes.keys))
 

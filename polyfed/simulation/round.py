@@ -16,6 +16,7 @@ from polyfed.aggregation import AggregationRule, ServerOptimizer
 from polyfed.environments import World
 from polyfed.environments.world import Params
 from polyfed.exchange import Transform
+from polyfed.exchange.transform import upload_keys
 from polyfed.types import Metrics, Payload, Update
 
 RunStage = Callable[..., Any]
@@ -125,9 +126,8 @@ def server_round(
       `(server, metrics)`; metrics are `weight` `[C]`, what of each client counted, and the rule's own scalars.
     """
     uploads = []
-    for transform, state, k in zip(
-        parts.transforms, server.transforms, jax.random.split(key, len(parts.transforms) + 1), strict=False
-    ):
+    keys = upload_keys(key, len(parts.transforms))
+    for transform, state, k in zip(parts.transforms, server.transforms, keys, strict=True):
         update, state = run_stage("upload", transform.upload, state, update, server.broadcast, k)
         uploads.append(state)
     merged, rule, metrics = run_stage("aggregate", parts.rule.aggregate, server.rule, update)

@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 from polyfed.agents.foreign import Foreign
+from polyfed.exchange.transform import Transform
 from polyfed.experiment import Experiment
 from polyfed.record import to_data
 from polyfed.simulation.compile_clock import waited_for
@@ -95,6 +96,10 @@ class Sharded:
     def first_messages(self) -> Any:
         """`[S, ...]`: the payload from which all start."""
         return first_payload(self.simulation.homes)
+
+    def at_server(self, transforms: Sequence[Transform]) -> tuple[Transform, ...]:
+        """All of the experiment's transforms: none acts in a shard."""
+        return tuple(transforms)
 
     def exchange(self, broadcast: Any, round_: int, nth: int) -> tuple[Any, np.ndarray, dict[str, np.ndarray]]:
         """The clients' half of an exchange.

@@ -21,7 +21,7 @@ from polyfed.environments.schedule import moved
 from polyfed.errors import PolyfedError
 from polyfed.exchange import Predictions, WireSize
 from polyfed.experiment import Experiment
-from polyfed.leaves import stacked
+from polyfed.leaves import is_floating, stacked
 from polyfed.membership import judged
 from polyfed.simulation.compile_clock import compile_seconds
 from polyfed.simulation.engine import (
@@ -72,9 +72,8 @@ class Simulation:
         experiment.check()
         check_seeds(seeds)
         self.experiment, self.seeds = experiment, seeds
-        self.parts: ServerParts = stacked(
-            ServerParts(experiment.transforms, experiment.rule, experiment.server_optimizer), None
-        )
+        parts = ServerParts(experiment.transforms, experiment.rule, experiment.server_optimizer)
+        self.parts: ServerParts = stacked(parts, None)
         self._courses = [course(experiment, seed) for seed in seeds_of_fleets(experiment, seeds)]
         first = self._courses[0].params
         formed = [(first, g) for first, g in experiment.placed_groups() if not isinstance(g.agent, Foreign)]
@@ -102,7 +101,8 @@ class Simulation:
         self.guests: Any = Guests(experiment, seeds, self._params.params, states) if strangers else None
         if afar is not None:
             self.guests = afar(self)
-            self.parts = self.guests.at_server(self.parts)
+            here = self.guests.at_server(experiment.transforms)
+            self.parts = stacked(dataclasses.replace(parts, transforms=here), None)
         self._judged: dict[int, Any] = {}  # worlds by round, the last only
         self._round = 0  # the last that was run
         self._told = set[str]()
@@ -401,12 +401,13 @@ class Simulation:
             return Traffic(up=experiment.environment.step_bytes * steps, down=model)
         if not experiment.rule.exchanges:
             return Traffic(0, 0)
-        values = sum(int(np.prod(x.shape[lead:])) for x in jax.tree.leaves(broadcast))
+        values = sum(int(np.prod(x.shape[lead:])) for x in jax.tree.leaves(broadcast) if is_floating(x))
         size, down = WireSize(values, clients=experiment.num_clients), model
+        whole = model - size.total  # what has no fraction is sent as it is
         for transform in experiment.transforms:
             down += transform.relayed(size)
             size = transform.wire(size)
-        up = size.total if experiment.transforms else model
+        up = size.total + whole
         return Traffic(up * self.plan.exchanges, down * self.plan.exchanges)
 
 

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from polyfed.exchange.transform import Transform, WireSize
+from polyfed.exchange.placement import acts_alone
+from polyfed.exchange.transform import Transform, WireSize, client_keys
 from polyfed.leaves import stacked
 from polyfed.testing.compare import an_update_of, assert_same, form, made_up_update, rows, same_bits, with_content
 from polyfed.types import Payload, Update
@@ -36,7 +37,16 @@ def _distances(update: Update, broadcast: Payload) -> np.ndarray:
 def _check_message(transform: Transform, update: Update, broadcast: Payload, compiled: _Upload) -> None:
     """Facts, shapes and types of what leaves; bytes; the server's half keeps the form of the merged payload."""
     name = type(transform).__name__
-    for fact in ("sum_only", "bounds_norm", "keeps_norm", "hostile", "compresses", "late", "counts_clients"):
+    for fact in (
+        "sum_only",
+        "bounds_norm",
+        "keeps_norm",
+        "hostile",
+        "compresses",
+        "late",
+        "counts_clients",
+        "secret_key",
+    ):
         if not isinstance(getattr(transform, fact, None), bool):
             raise AssertionError(f"{name} does not say whether it is {fact}. Set {fact} to True or False in the class.")
     if transform.hides not in ("", "central", "local"):
@@ -79,6 +89,21 @@ def _check_alone(transform: Transform, update: Update, broadcast: Payload, compi
             )
 
 
+def _check_site(transform: Transform, update: Update, broadcast: Payload, key: Any, once: tuple[Update, Any]) -> None:
+    """One that acts alone does at a site, on a stack of one with the client's own key, what it does among others."""
+    if not acts_alone(transform):
+        return
+    count, last = len(update.weight), len(update.weight) - 1
+    own = an_update_of(jax.tree.map(lambda x: x[last:], update.payload), update.weight[last:])
+    sent, _ = _upload(transform, own, broadcast, client_keys(key, count)[last:])
+    assert_same(
+        rows(sent, 0),
+        rows(once[0], last),
+        f"{type(transform).__name__} differs at a site: draw with client_keys.",
+        1e-5,
+    )
+
+
 def _check_size(transform: Transform, update: Update, broadcast: Payload, compiled: _Upload) -> None:
     """`keeps_norm` never enlarges, `bounds_norm` has a bound."""
     name, largest = type(transform).__name__, []
@@ -108,8 +133,9 @@ def check_transform(
 
     An absent client stays absent, and whatever it holds spoils nobody; a client's message follows from its own alone
     unless `sum_only`, `hostile` or `counts_clients`; a message equal to the broadcast stays so; what is finite stays
-    finite; `keeps_norm` and `bounds_norm` hold as measured; messages never grow on the wire, unless `sum_only`; and the
-    transform is the same compiled and vmapped over seeds, with one broadcast for all or one per client.
+    finite; one that a site may do does the same there; `keeps_norm` and `bounds_norm` hold as measured; messages never
+    grow on the wire, unless `sum_only`; and the transform is the same compiled and vmapped over seeds, with one
+    broadcast for all or one per client.
 
     Args:
       transform: The transform, stateful or not.
@@ -138,6 +164,8 @@ def check_transform(
         if not transform.sum_only and not moved <= zero_tolerance:
             raise AssertionError(f"{name} moves a message equal to the broadcast by {moved:.3g}. Leave it as it is.")
         once = compiled(part, update, broadcast, key)
+        if broadcast is not own:
+            _check_site(part, update, broadcast, key, once)
         assert_same(_upload(part, update, broadcast, key), once, f"{name} differs when it is compiled.", 1e-5)
         seeds = jax.jit(jax.vmap(_upload, in_axes=(None, None, None, 0)))(
             part, update, broadcast, jnp.stack([key, key])

@@ -20,7 +20,18 @@ from polyfed.deployment.member import Member, identity
 from polyfed.deployment.remote import Remote
 from polyfed.deployment.resident import Greeting, Resident
 from polyfed.deployment.terms import Terms
-from polyfed.exchange import CentralNoise, ClipNorm, Int8, PartialParameters, SecureSum
+from polyfed.exchange import (
+    CentralNoise,
+    ClipNorm,
+    HalfPrecision,
+    Int8,
+    LoseMessages,
+    PartialParameters,
+    PartialWork,
+    SecureSum,
+    TopK,
+)
+from polyfed.exchange.placement import num_at_site
 from polyfed.exchange.wire import Envelope, Manifest, pack, unpack
 from polyfed.experiment import Evaluation, Experiment
 from polyfed.record import to_data
@@ -82,22 +93,43 @@ def test_a_deployment_gives_the_weights_the_figures_and_the_scores_of_the_simula
     [
         {"transforms": (CentralNoise(max_norm=0.5, noise_multiplier=1.0),)},
         {"transforms": (Int8(), ClipNorm(0.5))},
+        {"transforms": (TopK(0.1), HalfPrecision(), CentralNoise(max_norm=0.5, noise_multiplier=1.0))},
+        {"transforms": (PartialWork(0.5), TopK(0.1), Int8(), LoseMessages(0.3))},
         {"payload": PartialParameters()},
         {
             "transforms": (SecureSum(),),
             "rule": WeightedMean(),
             "evaluation": Evaluation(every=2, episodes=2, own=False),
         },
+        {
+            "transforms": (TopK(0.5), ClipNorm(0.5), SecureSum()),
+            "rule": WeightedMean(),
+            "evaluation": Evaluation(every=2, episodes=2, own=False),
+        },
     ],
-    ids=["noise", "compressed", "heads at home", "a secure sum"],
+    ids=[
+        "noise",
+        "compressed",
+        "a tenth in half precision",
+        "a tenth in int8, some lost",
+        "heads at home",
+        "a secure sum",
+        "a secure sum of what was clipped and compressed",
+    ],
 )
 def test_what_happens_to_messages_is_that_of_the_simulation(
     tiny: Callable[..., Experiment], changes: dict[str, Any]
 ) -> None:
-    experiment = tiny(num_rounds=2, **changes)
-    simulated, remote = rounds(Simulation(experiment, (0,)), 2), rounds(deployed(experiment, sites()), 2)
-    assert_same(remote[0], simulated[0])
+    experiment = tiny(num_rounds=3, **changes)
+    simulated, remote = rounds(Simulation(experiment, (0,)), 2, 1), rounds(deployed(experiment, sites()), 2, 1)
+    assert_same(remote[0].broadcast, simulated[0].broadcast)
     assert_same(remote[2], simulated[2])
+    for found, expected in zip(remote[1], simulated[1], strict=True):
+        np.testing.assert_array_equal(found["weight"], expected["weight"])
+        np.testing.assert_array_equal(found["bytes_up"], expected["bytes_up"])
+        if num_at_site(experiment.transforms):  # what was sent is what was declared, and a header and figures
+            beside = found["wire_up"] - found["bytes_up"]
+            assert np.all((beside > 0) & (beside < 1500)), beside
 
 
 @pytest.fixture(scope="module")
@@ -361,11 +393,15 @@ class Dies(Exception):
 
 @pytest.mark.slow
 @pytest.mark.bits
-@pytest.mark.parametrize("after", ["round 2", "evaluate 1", "round 4"])
+@pytest.mark.parametrize(
+    ("after", "transforms"),
+    [("round 2", ()), ("evaluate 1", ()), ("round 4", ()), ("round 4", (TopK(0.1), Int8()))],
+    ids=["round 2", "evaluate 1", "round 4", "round 4 of compressed messages"],
+)
 def test_a_server_that_dies_and_a_site_that_is_killed_come_back_to_the_same_bits(
-    tiny: Callable[..., Experiment], tmp_path: Path, after: str
+    tiny: Callable[..., Experiment], tmp_path: Path, after: str, transforms: Any
 ) -> None:
-    experiment = tiny()
+    experiment = tiny(transforms=transforms)
     whole = deploy.create(tmp_path / "whole", experiment, 0)
     deploy.go_on(whole, Loopback({n: s.answer for n, s in sites().items()}), lambda p: None)
 

@@ -11,7 +11,7 @@ import pytest
 from polyfed.agents import Group, Mixed
 from polyfed.agents.foreign_sb3 import SB3
 from polyfed.deployment.remote import check_deployable
-from polyfed.exchange import CentralNoise, ClipNorm, LocalNoise, SecureSum
+from polyfed.exchange import CentralNoise, ClipNorm, Int8, LocalNoise, LoseMessages, Quorum, SecureSum
 from polyfed.experiment import Experiment
 
 
@@ -22,11 +22,12 @@ from polyfed.experiment import Experiment
         ({"pooled": True}, "A pooled agent lives in all worlds at once"),
         ({"agent": Mixed((Group(SB3("PPO"), 3),))}, "Agents made elsewhere are not deployed yet"),
         (
-            {"transforms": (ClipNorm(), SecureSum())},
-            "ClipNorm acts at the server, which sees their sum alone: drop ClipN",
+            {"transforms": (LoseMessages(), SecureSum())},
+            "LoseMessages acts at the server, which sees their sum alone: drop LoseM",
         ),
         ({"transforms": (SecureSum(),), "joins": (1, 1, 3)}, "SecureSum needs 3 clients, but 2 take part in the first"),
-        ({"transforms": (LocalNoise(),)}, "LocalNoise keeps messages from the server, .* CentralNoise, which trusts"),
+        ({"transforms": (LocalNoise(),)}, "LocalNoise hides .* evaluation.own would tell .* evaluation.own = False"),
+        ({"transforms": (Quorum(), LocalNoise())}, "LocalNoise hides .* put LocalNoise before Quorum"),
     ],
     ids=lambda x: "-".join(x) if isinstance(x, dict) else None,
 )
@@ -37,8 +38,17 @@ def test_what_cannot_be_deployed_is_refused(
         check_deployable(dataclasses.replace(tiny(), **changes), (0,))
 
 
-@pytest.mark.parametrize("transform", [CentralNoise(), SecureSum()], ids=lambda x: type(x).__name__)
+@pytest.mark.parametrize(
+    "transforms",
+    [(CentralNoise(),), (SecureSum(),), (ClipNorm(), SecureSum())],
+    ids=lambda x: " ".join(type(part).__name__ for part in x),
+)
 def test_noise_of_a_trusted_server_and_secure_sums_are_deployed(
-    tiny: Callable[..., Experiment], transform: Any
+    tiny: Callable[..., Experiment], transforms: Any
 ) -> None:
-    check_deployable(dataclasses.replace(tiny(), transforms=(transform,)), (0,))
+    check_deployable(dataclasses.replace(tiny(), transforms=transforms), (0,))
+
+
+def test_noise_of_sites_is_deployed_where_nothing_else_tells(tiny: Callable[..., Experiment]) -> None:
+    silent = dataclasses.replace(tiny().evaluation, own=False)
+    check_deployable(tiny(transforms=(LocalNoise(), Int8(), Quorum()), evaluation=silent), (0,))

@@ -101,11 +101,15 @@ def test_top_k_of_an_absent_client_keeps_what_it_owes():
     assert owed.tolist() == [[0.0, 1.0], [0.0, 0.0]]
 
 
-def test_compressions_add_up_in_any_order():
+def test_the_last_compression_says_what_is_sent():
     whole = WireSize(10_000)
-    assert Int8().wire(TopK(0.1).wire(whole)).total == 1000 + 4 * 1000 + 4 * 2
-    assert TopK(0.1).wire(Int8().wire(whole)).total == 1000 + 4 * 1000 + 4 * 20
-    assert TopK(0.1).wire(HalfPrecision().wire(whole)).total == 2000 + 4000
+    assert Int8().wire(TopK(0.1).wire(whole)).total == 1000 + 4 * 1000 + 4 * 20
+    assert TopK(0.1).wire(Int8().wire(whole)).total == 4000 + 4000  # whole again with what was owed
+    assert TopK(0.1).wire(HalfPrecision().wire(whole)).total == 4000 + 4000
+    assert HalfPrecision().wire(TopK(0.1).wire(whole)).total == 2000 + 4000
+    assert HalfPrecision().wire(Int8().wire(whole)).total == 20_000
+    assert Int8().wire(TopK(0.3).wire(whole)).total == 10_000 + 4 * 20  # shorter than 3000 with their places
+    assert TopK(0.1).wire(TopK(0.1).wire(whole)).total == 100 * 8
     assert LoseMessages().wire(whole).total == 40_000
     assert TopK(1e-6).wire(WireSize(10)).values == 1
     assert [part.keeps_norm for part in (Int8, TopK)] == [False, False]  # so neither may follow a bound

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from polyfed.aggregation import CoordinateMedian, ServerSGD, WeightedMean
+from polyfed.exchange import Int8, TopK
 from polyfed.exchange.gate import Bounds, Gate
+from polyfed.exchange.site_part import SitePart
 from polyfed.exchange.wire import ArrayForm, Envelope, Manifest, pack
 from polyfed.simulation.round import Server, ServerParts, server_round
 
@@ -89,6 +91,70 @@ def test_a_round_with_a_bad_message_is_the_round_without_it(name, rule):
     for one, other in zip(jax.tree.leaves(after(update, rule)), jax.tree.leaves(after(without, rule)), strict=True):
         np.testing.assert_array_equal(one, other)
         assert np.all(np.asarray(one) == 1.0)
+
+
+# What is compressed: as much is refused, and what only a code can hold
+
+INT8, TOP = SitePart((Int8(),), BROADCAST), SitePart((TopK(0.3),), BROADCAST)  # 10 numbers, of which 3 are sent
+
+
+def coded(*arrays):
+    return [np.asarray(array) for array in arrays]
+
+
+WHOLE, ONE = np.ones(10, np.int8), np.float32([1.0])
+THREE, PLACES = np.ones(3, np.float32), np.uint32([0, 4, 9])
+BAD_CODES = {
+    "NaN scale": (INT8, coded(WHOLE, np.float32([np.nan])), {}, "not-finite"),
+    "infinite scale": (INT8, coded(WHOLE, np.float32([np.inf])), {}, "not-finite"),
+    "a scale that overflows": (INT8, coded(127 * WHOLE, np.float32([3e38])), {}, "not-finite"),
+    "1e30 scale": (INT8, coded(WHOLE, np.float32([1e30])), {}, "too-far"),
+    "two scales": (INT8, coded(WHOLE, np.ones(2, np.float32)), {"changes/scales": {"shape": (2,)}}, "schema"),
+    "float64 scale": (INT8, coded(WHOLE, np.ones(1)), {"changes/scales": {"kind": "float64"}}, "schema"),
+    "whole numbers of 32 bits": (INT8, coded(WHOLE.astype("i4"), ONE), {"changes": {"kind": "int32"}}, "schema"),
+    "numbers as learned": (INT8, numbers(1.0), None, "schema"),
+    "NaN": (TOP, coded(np.nan * THREE, PLACES), {}, "not-finite"),
+    "1e30": (TOP, coded(1e30 * THREE, PLACES), {}, "too-far"),
+    "a place beyond": (TOP, coded(THREE, np.uint32([0, 4, 10])), {}, "schema"),
+    "the last place that there is": (TOP, coded(THREE, np.uint32([0, 4, 2**32 - 1])), {}, "schema"),
+    "a place twice": (TOP, coded(THREE, np.uint32([4, 4, 9])), {}, "schema"),
+    "places that fall": (TOP, coded(THREE, np.uint32([9, 4, 0])), {}, "schema"),
+    "places below 0": (TOP, coded(THREE, np.int32([-1, 4, 9])), {"changes/places": {"kind": "int32"}}, "schema"),
+    "ten numbers": (TOP, coded(np.ones(10, "f4"), PLACES), {"changes": {"shape": (10,)}}, "schema"),
+    "a million numbers": (TOP, coded(np.ones(10**6, "f4"), PLACES), {"changes": {"shape": (10**6,)}}, "too-large"),
+}
+
+
+@pytest.mark.parametrize("name", list(BAD_CODES))
+def test_a_bad_code_is_that_of_nobody(name):
+    part, arrays, forms, code = BAD_CODES[name]
+    good = coded(WHOLE, ONE) if part is INT8 else coded(THREE, PLACES)
+    manifest = Manifest.of(BROADCAST) if forms is None else part.manifest
+    bad = Manifest(tuple(dataclasses.replace(f, **(forms or {}).get(f.name, {})) for f in manifest.arrays))
+
+    def closed(*others):
+        gate = Gate(ROUND, BROADCAST, CLIENTS, site_part=part)
+        for who in ("ann", "bob"):
+            assert gate.receive(who, message(who, good, part.manifest)) is None
+        for data in others:
+            gate.receive("eve", data)
+        return gate, gate.close()
+
+    (gate, update), (_, without) = closed(message("eve", arrays, bad)), closed()
+    assert [(refusal.client, refusal.code) for refusal in gate.refusals] == [("eve", code)]
+    for one, other in zip(jax.tree.leaves(update), jax.tree.leaves(without), strict=True):
+        np.testing.assert_array_equal(one, other)
+    rows = np.concatenate([x.reshape(3, -1) for x in jax.tree.leaves(update.payload)], axis=1)
+    assert rows[0].tolist() == ([1.0] * 10 if part is INT8 else [1, 0, 0, 0, 1, 0, 0, 0, 0, 1])
+    assert not rows[2].any()
+
+
+def test_a_code_is_read_from_what_each_client_was_sent():
+    own = {name: jax.tree.map(lambda x, a=a: x + np.float32(a), BROADCAST) for a, name in enumerate(CLIENTS)}
+    gate = Gate(ROUND, own["ann"], CLIENTS, own=own, site_part=TOP)
+    for name in CLIENTS:
+        assert gate.receive(name, message(name, coded(THREE, PLACES), TOP.manifest)) is None
+    assert gate.close().payload["bias"].tolist() == [[1, 0, 0, 0], [2, 1, 1, 1], [3, 2, 2, 2]]
 
 
 def _without(changes, name):
