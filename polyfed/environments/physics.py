@@ -136,11 +136,24 @@ _CELL: Mapping[str, Attribute] = {
     "speed": Attribute(1.5, "m/s", 0.0, 30.0, ("kwargs.speed",), "of users: how fast reception changes"),
 }
 
+_JUNCTION: Mapping[str, Attribute] = {
+    "junction": Attribute(
+        0.0,
+        "1",
+        0.0,
+        3.0,
+        ("kwargs.junction",),
+        "0 two streets, 1 lanes for turning, 2 Cologne, 3 Ingolstadt: greens, lanes and traffic",
+        whole=True,
+    ),
+}
+
 PACKS: Mapping[str, Mapping[str, Attribute]] = {
     "polyfed/PointMaze-v0": _MAZE,
     "polyfed/Crossing-v0": _CROSSING,
     "polyfed/Rooms-v0": _ROOMS,
     "polyfed/RadioCell-v0": _CELL,
+    "polyfed/Junction-v0": _JUNCTION,
 }
 """Of the worlds of `packs`, the quantities by name."""
 

@@ -16,6 +16,7 @@ WORLDS: Mapping[str, tuple[str, int]] = {
     "polyfed/Crossing-v0": ("grids:Crossing", 100),
     "polyfed/Rooms-v0": ("rooms:Rooms", 40),
     "polyfed/RadioCell-v0": ("cells:RadioCell", 100),
+    "polyfed/Junction-v0": ("junctions:Junction", 360),
 }
 
 # package -> the extra that brings it
@@ -25,6 +26,8 @@ EXTRAS: Mapping[str, str] = {
     "mobile_env": "ran",
     "pyRDDLGym": "rddl",
     "rddlrepository": "rddl",
+    "sumo": "traffic",
+    "sumo_rl": "traffic",
 }
 
 

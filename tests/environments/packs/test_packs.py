@@ -19,12 +19,14 @@ PACKAGES = {
     "polyfed/Crossing-v0": "minigrid",
     "polyfed/Rooms-v0": "pyRDDLGym",
     "polyfed/RadioCell-v0": "mobile_env",
+    "polyfed/Junction-v0": "sumo",
 }
 EXPERIMENTS = {
     "maze-robots": "polyfed/PointMaze-v0",
     "grid-robots": "polyfed/Crossing-v0",
     "hvac": "polyfed/Rooms-v0",
     "oran-access": "polyfed/RadioCell-v0",
+    "junctions": "polyfed/Junction-v0",
 }
 
 
