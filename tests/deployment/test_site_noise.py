@@ -105,11 +105,11 @@ def test_predictions_are_clipped_and_noised_at_the_site(
     tiny: Callable[..., Experiment], noise_multiplier: float
 ) -> None:
     """Without noise they are those of the simulation, to rounding: a length is added up in another order."""
-    payload = Predictions(UniformStates(num=8), Distillation(refresh="event", chunks=2, repetitions=1))
-    experiment = recipes.fedhpd(
-        tiny(payload=payload, transforms=(LocalNoise(noise_multiplier, max_norm=0.2),), num_rounds=2)
+    payload = Predictions(
+        UniformStates(num=8), Distillation(payload="probabilities", refresh="event", chunks=2, repetitions=1)
     )
-    experiment = dataclasses.replace(experiment, transforms=(LocalNoise(noise_multiplier, max_norm=0.2),))
+    noise = LocalNoise(noise_multiplier, max_norm=0.2)
+    experiment = dataclasses.replace(recipes.fedhpd(tiny(payload=payload, num_rounds=2)), transforms=(noise,))
     people = {name: Resident(name).answer for name in NAMES}
     remote = Simulation(experiment, (0,), afar=lambda s: Remote(s, Loopback(people), "run", terms=Terms(pause_s=0.0)))
     federation, metrics = remote.advance(remote.init(), 2)
