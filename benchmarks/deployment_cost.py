@@ -270,7 +270,10 @@ def main() -> None:
         found["flower"] = [flower(sites, options.rounds) for sites in options.sites]
     elif options.scale:
         sizes = [(n, hidden) for hidden in options.hidden for n in options.clients]
-        found["loopback"] = [loopback(options.repeats, *size) for size in sizes]
+        found["loopback"] = []
+        for size in sizes:
+            found["loopback"].append(loopback(options.repeats, *size))
+            print(json.dumps(found["loopback"][-1]), file=sys.stderr, flush=True)
     else:
         found |= loopback(options.repeats)
     print(json.dumps(found | {"load_after": os.getloadavg()[0]}, indent=1))

@@ -41,9 +41,12 @@ class Crew(abc.ABC):
     ...     def stop(self, actor):
     ...         pass
     >>> crew = Lonely()
-    >>> crew.result(crew.call(crew.start({}, (0,), (0, 2)), "begin"))
-    Traceback (most recent call last):
-    polyfed.simulation.crew.ActorLostError: it never lived
+    >>> ticket = crew.call(crew.start({}, (0,), (0, 2)), "begin")
+    >>> try:
+    ...     crew.result(ticket)
+    ... except ActorLostError as error:
+    ...     print(error)
+    it never lived
     """
 
     num_actors: int

@@ -129,7 +129,13 @@ def crew(num_actors: int = 0, cluster: str = "") -> Iterator[RayCrew]:
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ValueError(f"No Ray cluster answers at {cluster or HERE}: {on_a_line(error)}") from error
     try:
-        yield RayCrew(num_actors, _machines(cluster), int(ray.cluster_resources().get("GPU", 0)))
+        machines = _machines(cluster)
+        if cluster and num_actors > sum(machines):
+            raise ValueError(
+                f"actors = {num_actors} need a core each, but the cluster has {sum(machines)}: ask for fewer, or add "
+                "machines."
+            )
+        yield RayCrew(num_actors, machines, int(ray.cluster_resources().get("GPU", 0)))
     finally:
         ray.shutdown()
 

@@ -74,7 +74,7 @@ class Shard:
 
     >>> from polyfed.experiments import load
     >>> Shard(load("cartpole-poles"), seeds=(0, 1), clients=(1, 3)).plan.groups
-    ((1, 2, 100),)
+    ((1, 2, 200),)
     """
 
     def __init__(self, experiment: Experiment, seeds: tuple[int, ...], clients: Bounds):

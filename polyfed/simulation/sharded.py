@@ -78,6 +78,7 @@ class Sharded:
         self.complaints: list[str] = []
         self._places: list[Place] = []
         self._sent: list[tuple[Any, int, int]] = []  # since what was kept: what to whom, round, exchange
+        self._whole: tuple[Client, ...] | None = None  # as `save` gave it last, while nobody has learned since
         self._data = to_data(self.experiment)
 
     # What a simulation asks of those that live elsewhere.
@@ -88,7 +89,7 @@ class Sharded:
     def begin(self) -> None:
         """Start every actor anew."""
         self.end()
-        self._sent = []
+        self._sent, self._whole = [], None
         cut = bounds(len(self.clients), self.crew.num_actors)
         self._places = [Place(clients, self._started(clients)) for clients in cut]
         self._ask("begin", [()] * len(cut))
@@ -116,6 +117,7 @@ class Sharded:
           ActorLostError: One died again and again.
           ActorFailedError: The clients' half raised.
         """
+        self._whole = None
         sent = self._packed(jax.tree.leaves(broadcast))
         answers: list[Answer] = self._ask("exchange", [(each, round_, nth) for each in sent])
         self._sent.append((sent, round_, nth))
@@ -135,6 +137,8 @@ class Sharded:
 
     def save(self) -> tuple[Client, ...]:
         """What all have learned: the clients of each group, leaves `[S * n, ...]`, however they are cut into shards."""
+        if self._whole is not None:
+            return self._whole
         self._keep()
         found = []
         for group, form in enumerate(self._forms):
@@ -142,7 +146,8 @@ class Sharded:
             leaves = [np.concatenate(rows, axis=1) for rows in zip(*parts, strict=True)]
             leaves = [x.reshape(-1, *x.shape[2:]) for x in leaves]
             found.append(jax.tree.unflatten(jax.tree.structure(form), leaves))
-        return tuple(found)
+        self._whole = tuple(found)
+        return self._whole
 
     def load(self, learned: Sequence[Client], num_rounds: int) -> None:
         """Give every actor what its clients had learned after `num_rounds`."""
@@ -156,7 +161,7 @@ class Sharded:
                 if which.start < which.stop:
                     by_seed = lambda x, n=group.num_clients: np.reshape(x, (-1, n, *np.shape(x)[1:]))  # noqa: E731
                     place.kept[nth] = [by_seed(x)[:, which] for x in jax.tree.leaves(clients)]
-        self._sent = []
+        self._sent, self._whole = [], None
         self._ask("load", [(place.kept,) for place in self._places])
 
     def weights_of(self, nth_seed: int) -> dict[str, Any]:

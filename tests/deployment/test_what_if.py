@@ -20,7 +20,7 @@ def test_sizes_are_as_typed() -> None:
 @pytest.mark.slow
 def test_sizes_are_those_of_an_experiment() -> None:
     clients, up, down, steps = size_of(Plan(experiment="cartpole-poles"))
-    assert (clients, steps) == (3, 100)
+    assert (clients, steps) == (3, 200)
     assert up == down > 1000
     assert size_of(Plan(experiment="cartpole-poles", clients=20, local_steps=9))[::3] == (20, 9)
 
