@@ -147,10 +147,9 @@ def _join(options: Join) -> int:
     from polyfed.deployment.join import join, live
     from polyfed.deployment.resident import Resident
 
-    alone = options.agent_only is not None
-    if not options.name or not (options.server or alone):
+    if not options.name or not (options.server or options.agent_only):
         raise ValueError("A site needs --server HOST:PORT and --name: the address of the server, and who lives here.")
-    if options.keys is None and not options.insecure and not alone:
+    if options.keys is None and not options.insecure and not options.agent_only:
         raise ValueError(
             "A site needs its --keys: carry over what `polyfed keys` made, or give --insecure on one machine."
         )
@@ -160,7 +159,7 @@ def _join(options: Join) -> int:
     resident = Resident(options.name, options.site / options.name, experiment)
     folder = options.site / options.name
     say = _say(options.quiet)
-    if alone:
+    if options.agent_only is not None:
         live(resident, options.agent_only, say)
     else:
         join(options.server, resident, folder, options.keys, options.tries, say, any_app=options.any_app)
