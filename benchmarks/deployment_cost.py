@@ -199,7 +199,16 @@ def sites_of(names: list[str], port: int, folder: Path) -> Iterator[None]:
         processes = []
         for name in names:
             log = stack.enter_context((folder / f"{name}.log").open("wb"))
-            words = ["join", "--server", f"127.0.0.1:{port}", "--name", name, "--keys", str(folder / "keys")]
+            words = [
+                "join",
+                "--server",
+                f"127.0.0.1:{port}",
+                "--name",
+                name,
+                "--keys",
+                str(folder / "keys"),
+                "--any-app",
+            ]
             words = [sys.executable, "-m", "polyfed", *words, "--site", str(folder / "sites")]
             processes.append(subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT))
         try:

@@ -154,10 +154,9 @@ def _join(options: Join) -> int:
     from polyfed.deployment.join import join, live, site_keys
     from polyfed.deployment.resident import Resident
 
-    alone = options.agent_only is not None
-    if not options.name or not (options.server or alone):
+    if not options.name or not (options.server or options.agent_only):
         raise ValueError("A site needs --server HOST:PORT and --name: the address of the server, and who lives here.")
-    if options.keys is None and not options.insecure and not alone:
+    if options.keys is None and not options.insecure and not options.agent_only:
         raise ValueError(
             "A site needs its --keys: carry over what `polyfed keys` made, or give --insecure on one machine."
         )

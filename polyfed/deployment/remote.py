@@ -249,7 +249,7 @@ class Remote:
             self._figures[first] = Member(self.experiment, self.simulation.seeds[0], first).metrics_form
         return self._figures[first]
 
-    def _greet(self, names: Sequence[str]) -> dict[str, str]:
+    def _greet(self, names: Sequence[str], deadline_s: float) -> dict[str, str]:
         """Tell sites of the run; gives a sentence for each that does not take part."""
         if not names:
             return {}
@@ -257,7 +257,7 @@ class Remote:
         greetings = {
             name: Greeting(data, self.digest, seed, self.run, self.names.index(name), name).pack() for name in names
         }
-        replies = self.carrier.exchange("hello", greetings, self.terms.deadline_s)
+        replies = self.carrier.exchange("hello", greetings, deadline_s)
         failed = dict.fromkeys(names, "it did not answer") | dict(replies.failed)
         for name, answer in replies.arrived:
             try:
@@ -280,13 +280,14 @@ class Remote:
     def _ask(self, phase: Phase, messages: Sent) -> Replies:
         """As the carrier's `exchange`; sites that do not know of the run are told, and asked again."""
         began = time.monotonic()
-        failed = self._greet([name for name in messages if name not in self._greeted])
         left = lambda: max(0.01, self.terms.deadline_s - (time.monotonic() - began))  # noqa: E731
+        greeting = left() / 3  # who is silent then does not take the others' time
+        failed = self._greet([name for name in messages if name not in self._greeted], greeting)
         replies = self.carrier.exchange(phase, {n: m for n, m in messages.items() if n not in failed}, left())
         strangers = [name for name, data in replies.arrived if data == UNKNOWN and name in messages]
         arrived, failed = [pair for pair in replies.arrived if pair[1] != UNKNOWN], {**failed, **replies.failed}
         if strangers:
-            still = self._greet(strangers)
+            still = self._greet(strangers, left() / 3)
             again = self.carrier.exchange(phase, {n: messages[n] for n in strangers if n not in still}, left())
             arrived, failed = [*arrived, *again.arrived], {**failed, **still, **again.failed}
         return Replies(tuple(arrived), failed)

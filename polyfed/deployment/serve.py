@@ -19,7 +19,7 @@ from polyfed.deployment.front import open_to
 from polyfed.deployment.processes import TOO_LONG, ask, free_port, need_flower, running, tail, wait_for_port
 from polyfed.deployment.signed_app import SIGNATURE, Signature, check_signed
 from polyfed.errors import BusyError, PolyfedError
-from polyfed.runs.files import write_bytes
+from polyfed.runs.files import write_bytes, writing
 
 Say = Callable[[str], None]
 CONNECTION = "polyfed"
@@ -130,8 +130,9 @@ def linked(address: Address, settings: Settings, say: Say) -> Iterator[tuple[Pat
     inner = free_port()
     with contextlib.ExitStack() as stack:
         stack.enter_context(_alone(home))
-        write_app(home / "app")
-        write_settings(home / SETTINGS, settings)
+        with writing(home):
+            write_app(home / "app")
+            write_settings(home / SETTINGS, settings)
         signature = _signature(home / "app", address.keys)
         link = stack.enter_context(_superlink(home, inner, address.keys))
         scheme = "http" if address.keys is None else "https"

@@ -446,3 +446,22 @@ def test_a_site_that_was_started_anew_says_so_and_begins_with_what_is_sent(tiny:
     assert "'client-1' was started anew" in simulation.told()
     assert metrics["weight"][0, 0].tolist() == [1.0, 1.0, 1.0]
     assert np.isfinite(simulation.evaluate(federation)).all()
+
+
+def test_who_is_silent_when_greeted_does_not_take_the_time_of_the_others(replayed: Any) -> None:
+    import time
+
+    class Silent(Loopback):
+        """One site does not answer to a greeting, and the server waits for it as long as it may."""
+
+        def exchange(self, phase: Any, messages: Any, deadline_s: float) -> Any:
+            waits = phase == "hello" and "client-2" in messages
+            if waits:
+                time.sleep(deadline_s)
+            others = {name: message for name, message in messages.items() if name != "client-2"}
+            replies = super().exchange(phase, others, deadline_s + waits)
+            return replies if deadline_s > 0.1 else dataclasses.replace(replies, arrived=())
+
+    _, came, _, told = replayed(None, kind=Silent, terms=Terms(deadline_s=0.6, pause_s=0.0, tries=1))
+    assert came == [True, True, False]
+    assert "'client-2' is absent from round 1: it did not answer" in told
