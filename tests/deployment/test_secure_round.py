@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -31,6 +32,7 @@ from polyfed.deployment.sum_messages import PHASES, Attempt
 from polyfed.deployment.terms import Terms
 from polyfed.errors import QuorumError
 from polyfed.exchange import SecureSum
+from polyfed.exchange.site_part import SitePart
 from polyfed.exchange.wire import Envelope, Manifest, pack
 from polyfed.experiment import Experiment
 from polyfed.record import to_data
@@ -48,7 +50,8 @@ class Drawn:
     """In place of `Member`: a client that learns numbers drawn by chance."""
 
     payload_form, metrics_form, form = Manifest.of(FORM), Manifest.of({"loss": np.float32(0)}), FORM
-    first_round = 1
+    first_round, last_exchange = 1, 100
+    site_part, sent_form = SitePart((PART,), FORM), Manifest.of(FORM)
 
     def __init__(self, experiment: Experiment, seed: int, client: int):
         del seed
@@ -62,7 +65,8 @@ class Drawn:
     def round(self, client: Any, broadcast: Any, when: tuple[int, int], newcomer: bool = False) -> Any:
         LEARNED.append((self.client, when[0]))
         figures = {"loss": np.float32(self.client + when[0])}
-        return {"rounds": client["rounds"] + 1}, learned(self.client, when[0], broadcast), figures
+        arrays = jax.tree.leaves(learned(self.client, when[0], broadcast))
+        return {"rounds": client["rounds"] + 1}, arrays, figures
 
 
 def learned(client: int, round_: int, broadcast: Any) -> dict[str, np.ndarray]:
@@ -357,10 +361,10 @@ def test_who_has_learned_what_is_not_finite_is_absent(
     plain = Drawn.round
 
     def spoiled(self: Any, *args: Any) -> Any:
-        client, payload, figures = plain(self, *args)
+        client, arrays, figures = plain(self, *args)
         if self.client == 2:
-            payload["bias"][3] = value
-        return client, payload, figures
+            arrays[0][3] = value  # of the bias
+        return client, arrays, figures
 
     monkeypatch.setattr(Drawn, "round", spoiled)
     residents = sites()
