@@ -102,7 +102,7 @@ def test_a_deployment_gives_the_weights_the_figures_and_the_scores_of_the_simula
             "evaluation": Evaluation(every=2, episodes=2, own=False),
         },
         {
-            "transforms": (TopK(0.5), ClipNorm(0.5), SecureSum()),
+            "transforms": (ClipNorm(0.5), SecureSum()),
             "rule": WeightedMean(),
             "evaluation": Evaluation(every=2, episodes=2, own=False),
         },
@@ -114,7 +114,7 @@ def test_a_deployment_gives_the_weights_the_figures_and_the_scores_of_the_simula
         "a tenth in int8, some lost",
         "heads at home",
         "a secure sum",
-        "a secure sum of what was clipped and compressed",
+        "a secure sum of what was clipped",
     ],
 )
 def test_what_happens_to_messages_is_that_of_the_simulation(
@@ -129,7 +129,7 @@ def test_what_happens_to_messages_is_that_of_the_simulation(
         np.testing.assert_array_equal(found["bytes_up"], expected["bytes_up"])
         if num_at_site(experiment.transforms):  # what was sent is what was declared, and a header and figures
             beside = found["wire_up"] - found["bytes_up"]
-            assert np.all((beside > 0) & (beside < 1500)), beside
+            assert np.all((beside > 0) & (beside < 2500)), beside
 
 
 @pytest.fixture(scope="module")
