@@ -199,17 +199,8 @@ def sites_of(names: list[str], port: int, folder: Path) -> Iterator[None]:
         processes = []
         for name in names:
             log = stack.enter_context((folder / f"{name}.log").open("wb"))
-            words = [
-                "join",
-                "--server",
-                f"127.0.0.1:{port}",
-                "--name",
-                name,
-                "--keys",
-                str(folder / "keys"),
-                "--any-app",
-            ]
-            words = [sys.executable, "-m", "polyfed", *words, "--site", str(folder / "sites")]
+            words = ["join", "--server", f"127.0.0.1:{port}", "--name", name, "--keys", str(folder / "keys")]
+            words = [sys.executable, "-m", "polyfed", *words, "--site", str(folder / "sites"), "--any-app"]
             processes.append(subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT))
         try:
             yield
