@@ -37,7 +37,8 @@ def _sent(
 ) -> tuple[Any, Any, tuple[Any, ...]]:
     """What one client sends, a payload or its code; whether it takes part; its transforms' memory."""
     update = Update(jax.tree.map(lambda x: jnp.asarray(x)[None], payload), jnp.ones(1, jnp.float32))
-    after, sent = [], None
+    after: list[Any] = []
+    sent: Coded | None = None
     for part, state, key in zip(parts, states, keys, strict=True):
         if part is parts[-1] and part.compresses:
             sent, state = part.encode(state, update, broadcast, key)
