@@ -2,9 +2,10 @@
 
 It answers phases with bytes and never raises. An exchange that is asked for again, because a server died and came back,
 gets the same answer and is not learned twice; if the server then sends something else, the site goes back and learns
-from that. Where messages go into a secure sum they are held here, and the site answers the sum's questions instead, see
-`sum_site`. With a folder it keeps what it has after every exchange, and goes on from there when it was killed. Without
-one it is a newcomer: it says so, and begins with what the server sends next.
+from that, unless it adds noise of its own: two answers to one question would wear it away. Where messages go into a
+secure sum they are held here, and the site answers the sum's questions instead, see `sum_site`. With a folder it keeps
+what it has after every exchange, and goes on from there when it was killed. Without one it is a newcomer: it says so,
+and begins with what the server sends next.
 """
 
 from __future__ import annotations

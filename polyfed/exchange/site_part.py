@@ -28,7 +28,7 @@ def secret_key() -> PRNGKeyArray:
     >>> bool(secret_key() != secret_key())
     True
     """
-    return jax.random.wrap_key_data(np.frombuffer(os.urandom(8), np.uint32), impl="threefry2x32")
+    return jax.random.wrap_key_data(jnp.asarray(np.frombuffer(os.urandom(8), np.uint32)), impl="threefry2x32")
 
 
 @jax.jit
@@ -37,7 +37,8 @@ def _sent(
 ) -> tuple[Any, Any, tuple[Any, ...]]:
     """What one client sends, a payload or its code; whether it takes part; its transforms' memory."""
     update = Update(jax.tree.map(lambda x: jnp.asarray(x)[None], payload), jnp.ones(1, jnp.float32))
-    after, sent = [], None
+    after: list[Any] = []
+    sent: Coded | None = None
     for part, state, key in zip(parts, states, keys, strict=True):
         if part is parts[-1] and part.compresses:
             sent, state = part.encode(state, update, broadcast, key)
@@ -175,7 +176,8 @@ class SitePart:
         form = jax.tree.structure(self._form)
         payload, broadcast = jax.tree.unflatten(form, leaves), jax.tree.unflatten(form, sent)
         scales = arrays[SCALES][None] if SCALES in arrays else ()
-        coded, places = Coded(arrays[NUMBERS][None], scales), arrays[PLACES] if self._sparse else ()
+        numbers: Any = arrays[NUMBERS][None]
+        coded, places = Coded(numbers, scales), arrays[PLACES] if self._sparse else ()
         found = _decoded(self.transforms[-1], coded, places, payload, broadcast, sparse=self._sparse)
         return [np.asarray(x) for x in jax.tree.leaves(found)]
 
