@@ -5,6 +5,7 @@ Sites are whole; only what they learn is drawn by chance instead, so that nothin
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Callable
@@ -541,3 +542,53 @@ def test_a_site_that_lost_everything_waits_for_the_next_sum(simulation: Any) -> 
     assert_is(server.exchange(broadcast(2), 2, 0), 2, NAMES[:2])
     assert "it waits for the next" in server.told()
     assert_is(server.exchange(broadcast(3), 3, 0), 3)
+
+
+# Through what Flower starts for a message
+
+
+@pytest.mark.slow
+def test_flowers_carrier_and_messenger_bring_every_phase(
+    simulation: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All but Flower's own processes: its messages, our relay and the sockets of the sites."""
+    pytest.importorskip("flwr")
+    from flwr.supercore.task_identity import TaskIdentity
+
+    from polyfed.deployment.flower_client import relay
+    from polyfed.deployment.flower_server import FlowerCarrier
+    from polyfed.deployment.local_socket import listening
+
+    for name in ("_task_id", "_run_id", "_node_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+    keys = {name: f"key of {name}".encode() for name in NAMES}
+
+    class Grid:
+        sent: dict[str, Any] = {}  # noqa: RUF012
+
+        def get_nodes(self) -> Any:
+            return [SimpleNamespace(node_id=1 + n, public_key=keys[name]) for n, name in enumerate(NAMES)]
+
+        def push_messages(self, messages: Any) -> list[str]:
+            idents = [str(len(self.sent) + n) for n in range(len(messages))]
+            self.sent.update(zip(idents, messages, strict=True))
+            return idents
+
+        def pull_messages(self, idents: list[str]) -> list[Any]:
+            replies = []
+            for ident in idents:
+                message = self.sent[ident]
+                socket = tmp_path / f"{message.metadata.dst_node_id}.sock"
+                content = relay(message, SimpleNamespace(node_config={"socket": str(socket)})).content  # type: ignore[arg-type]
+                about = SimpleNamespace(reply_to_message_id=ident)
+                replies.append(SimpleNamespace(has_error=lambda: False, metadata=about, content=content))
+            return replies
+
+    residents = sites(signed=True)
+    server = remote(simulation, FlowerCarrier(Grid(), keys), residents)  # type: ignore[arg-type]
+    with contextlib.ExitStack() as stack:
+        for n, site in enumerate(residents.values()):
+            stack.enter_context(listening(tmp_path / f"{1 + n}.sock", site.answer))  # type: ignore[arg-type]
+        assert_is(server.exchange(broadcast(), 1, 0), 1)
+    phases = [message.content.config_records["polyfed"]["phase"] for message in Grid.sent.values()]
+    assert phases[::3] == ["hello", *PHASES]
