@@ -59,8 +59,8 @@ def at_server(transforms: Sequence[Transform]) -> tuple[Transform, ...]:
     """What is left for the server, each in its place; a sum is made by sites and server together, and has arrived.
 
     >>> from polyfed.exchange import ClipNorm, Int8
-    >>> at_server((Int8(), ClipNorm()))
-    (DoneAtSite(), ClipNorm(max_norm=1.0))
+    >>> [type(part).__name__ for part in at_server((Int8(), ClipNorm()))]
+    ['DoneAtSite', 'ClipNorm']
     """
     done = num_at_site(transforms)
     if done < len(transforms) and transforms[done].sum_only:

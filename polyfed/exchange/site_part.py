@@ -77,13 +77,13 @@ class SitePart:
       secret: Whether the site adds chance of its own, so that what it sends cannot be made again.
 
     >>> from polyfed.exchange import TopK
-    >>> part, zero = SitePart((TopK(0.5),), np.zeros(4, np.float32)), np.zeros(4, np.float32)
+    >>> part, zero = SitePart((TopK(0.25),), np.zeros(4, np.float32)), np.zeros(4, np.float32)
     >>> arrays, came, owed = part.send(part.begin(), np.float32([1, 4, 0, 3]), zero, jax.random.key(0), client=0)
     >>> arrays
-    [array([4., 3.], dtype=float32), array([1, 3], dtype=uint32)]
+    [array([4.], dtype=float32), array([1], dtype=uint32)]
     >>> names = [form.name for form in part.manifest.arrays]
     >>> part.read(dict(zip(names, arrays)), [zero])[0].tolist()
-    [0.0, 4.0, 0.0, 3.0]
+    [0.0, 4.0, 0.0, 0.0]
     """
 
     def __init__(self, transforms: Sequence[Transform], form: Payload):
