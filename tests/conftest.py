@@ -20,7 +20,7 @@ from polyfed.agents import DQN, HardUpdate, LinearDecay, Survival
 from polyfed.environments import CartPole, Explicit
 from polyfed.experiment import Evaluation, Experiment
 
-MAX_MAPS = 20_000  # of memory, from which on compiled programs are let go
+MAX_MAPS = 30_000  # of memory, from which on compiled programs are let go
 
 TINY = Experiment(
     name="tiny",

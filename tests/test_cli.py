@@ -367,8 +367,8 @@ def test_fields_of_parts_are_set_from_the_command_line(file: Path, tmp_path: Pat
 
 def test_another_recipe_takes_the_place_of_the_experiments_own(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    monkeypatch.setattr("polyfed.runs.run.create", lambda out, experiment, seeds, command: seen.append(experiment))
-    monkeypatch.setattr("polyfed.runs.run.go_on", lambda *_, say: None)
+    monkeypatch.setattr("polyfed.runs.run.create", lambda out, experiment, *_: seen.append(experiment))
+    monkeypatch.setattr("polyfed.runs.run.go_on", lambda *_, **_names: None)
     monkeypatch.setattr("polyfed.cli._outcome", lambda *_: 0)
     for words in (["--recipe", "fedadam"], ["--recipe=fedadam", "--server-optimizer.learning-rate", "0.5"]):
         assert polyfed("run", file, *words).code == 0
@@ -380,8 +380,8 @@ def test_a_world_of_gymnasium_takes_the_place_of_the_experiments_own(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    monkeypatch.setattr("polyfed.runs.run.create", lambda out, experiment, seeds, command: seen.append(experiment))
-    monkeypatch.setattr("polyfed.runs.run.go_on", lambda *_, say: None)
+    monkeypatch.setattr("polyfed.runs.run.create", lambda out, experiment, *_: seen.append(experiment))
+    monkeypatch.setattr("polyfed.runs.run.go_on", lambda *_, **_names: None)
     monkeypatch.setattr("polyfed.cli._outcome", lambda *_: 0)
     words = ["--world", "CartPole-v1", "--environment.workers", "2", "--environment.varied", "masscart"]
     assert polyfed("run", file, *words).code == 0

@@ -66,6 +66,7 @@ def test_no_channels_leave_learners_as_they_were():
     assert image.policy.network.layers[0].weight.shape == (8, 3 * 3 * 4)
 
 
+@pytest.mark.slow
 def test_a_federation_averages_stages_as_it_does_layers():
     experiment = Experiment(
         "catch", CATCH, Explicit({"scale": (1.0, 2.0)}), num_clients=2, num_envs=2, num_rounds=1, local_steps=20,
@@ -92,6 +93,7 @@ class Pixels(gymnasium.Env):
         return self.observation_space.high, float(action), False, False, {}
 
 
+@pytest.mark.slow
 def test_pictures_of_gymnasium_are_read():
     gymnasium.register("Pixels-v0", entry_point=Pixels, max_episode_steps=5)
     try:

@@ -26,6 +26,7 @@ def transition(seed):
     return Trajectory(draw(3), draw(1), draw(), draw(3), draw() > 1, draw() > 1)
 
 
+@pytest.mark.slow
 def test_a_frozen_embedding_is_a_longer_observation():
     """After every gradient step: the same networks and targets as without it where the numbers are observed."""
     actions = Pendulum().action_space

@@ -518,6 +518,7 @@ def test_what_is_shared_is_averaged_and_what_is_not_stays(tiny):
         np.testing.assert_array_equal(leaf, own[0])
 
 
+@pytest.mark.slow
 def test_an_embedding_is_ones_own_learns_and_never_leaves(tiny):
     simulation = Simulation(tiny(agent={"embedding": Embedding(size=2)}), (0,))
     first = simulation.init()

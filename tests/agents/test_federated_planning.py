@@ -167,6 +167,7 @@ def test_plateau_decays_as_published():
     np.testing.assert_allclose(*zip(*rates, strict=True), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_decay_is_looked_at_every_round_or_every_local_step():
     ways = {look: step_size(0.5, 0.5, look) for look in ("round", "local_step", None)}
     far = {look: plan(QAvg(step_size=way), TRAIN, local_steps=8, num_steps=64).message for look, way in ways.items()}

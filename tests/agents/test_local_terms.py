@@ -46,6 +46,7 @@ def learn(agent, state, step):
     return agent.learn(state, one_transition(step), jax.random.key(step))[0]
 
 
+@pytest.mark.slow
 def test_a_strong_proximal_term_keeps_a_client_near_the_last_broadcast():
     def trained(strength):
         agent = DQN(hidden=(8,), batch_size=4, replay_capacity=50, learning_starts=1, learning_rate=1e-2)

@@ -62,6 +62,7 @@ def test_weights_are_out_by_in():
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(mlp))
 
 
+@pytest.mark.slow
 def test_first_weights_fill_their_bounds_and_differ():
     layers = jax.jit(lambda key: linears([(16, 400), (400, 100)], key))(jax.random.key(3))
     for layer, size in zip(layers, (16, 400), strict=True):
@@ -98,7 +99,7 @@ def test_full_width_is_no_width_bit_for_bit(network):
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("network", [MLP, DuelingMLP])
+@pytest.mark.parametrize("network", [pytest.param(MLP, marks=pytest.mark.slow), DuelingMLP])
 def test_gradients_outside_of_a_slice_are_exactly_zero(network, activation):
     net, x = made(network, 3, 2, (5, 7), activation, seed=0), jnp.asarray(np.random.default_rng(0).normal(size=(9, 3)))
 
@@ -114,7 +115,7 @@ def test_gradients_outside_of_a_slice_are_exactly_zero(network, activation):
         assert any(np.any(leaf) for leaf in jax.tree.leaves(gradient(net, width)))
 
 
-@pytest.mark.parametrize("network", [MLP, DuelingMLP])
+@pytest.mark.parametrize("network", [pytest.param(MLP, marks=pytest.mark.slow), DuelingMLP])
 def test_units_beyond_the_width_do_not_matter(network):
     net, x = made(network, 3, 2, (5, 7), "tanh", seed=0), jnp.ones((4, 3))
     other = jax.tree.map(lambda leaf, held: jnp.where(held, leaf, 1e6), net, net.held(4))
@@ -150,7 +151,15 @@ def naive_cnn(cnn, x):
     return naive_mlp(cnn.head, image.ravel())
 
 
-@pytest.mark.parametrize(("shape", "channels"), [((6, 6), (3,)), ((7, 5), (3, 2)), ((4, 4, 3), (2,)), ((3, 3), ())])
+@pytest.mark.parametrize(
+    ("shape", "channels"),
+    [
+        pytest.param((6, 6), (3,), marks=pytest.mark.slow),
+        pytest.param((7, 5), (3, 2), marks=pytest.mark.slow),
+        ((4, 4, 3), (2,)),
+        ((3, 3), ()),
+    ],
+)
 def test_cnn_is_the_naive_loop(shape, channels):
     cnn = CNN(shape, 4, channels=channels, hidden=(5,), activation="relu", key=jax.random.key(0))
     x = np.random.default_rng(0).normal(size=(3, np.prod(shape)))
@@ -160,6 +169,7 @@ def test_cnn_is_the_naive_loop(shape, channels):
     np.testing.assert_allclose(cnn(jnp.asarray(x[0])), naive_cnn(cnn, x[0]), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_cnn_weights_are_out_by_in_by_height_by_width_and_fill_their_bounds():
     cnn = CNN((8, 8, 4), 10, channels=(64, 32), hidden=(16,), activation="relu", key=jax.random.key(0))
     assert [stage.weight.shape for stage in cnn.stages] == [(64, 4, 3, 3), (32, 64, 3, 3)]

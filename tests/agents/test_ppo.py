@@ -45,6 +45,7 @@ def test_gain_is_the_smaller_of_the_two():
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_second_epoch_is_judged_by_the_policy_that_acted():
     """What the first epoch leaves says what the loss of the second is: the mean over both is what is reported."""
     state, trajectory = SMALL.init(jax.random.key(0), CartPole(), 2), made_up(0, 12)

@@ -83,6 +83,7 @@ def check_windows(steps, length, n_step, batch_size=2000):
     num_steps=st.integers(5, 30),
     chance_of_end=st.sampled_from([0.0, 0.1, 0.4, 1.0]),
 )
+@pytest.mark.slow
 def test_windows_are_those_of_a_list(seed, shape, num_steps, chance_of_end):
     length, num_envs, n_step = shape
     check_windows(made_up_steps(seed, num_steps, num_envs, chance_of_end), length, n_step)

@@ -55,6 +55,7 @@ def near(one, seed, noise=0.01):
         pytest.param(3, "weights", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_permuting_the_units_of_an_agent_changes_nothing(features, num_passes):
     """Property 15 of the sheet."""
     networks = [network(seed=seed) for seed in range(3)]
@@ -163,6 +164,7 @@ def test_widths_within_a_stack_are_networks_of_those_widths():
         assert np.all(np.isfinite(back(X, width)))
 
 
+@pytest.mark.slow
 def test_everybody_gets_the_mean_in_its_own_units():
     one = network()
     copies = [permuted(one, seed) for seed in range(3)]

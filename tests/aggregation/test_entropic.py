@@ -73,6 +73,7 @@ def test_p3_two_points_too_far_for_the_kernel_stay_finite():
         assert found.converged == (regularization == 1.0)  # whose kernel reaches the middle from both
 
 
+@pytest.mark.slow
 def test_equal_histograms_come_back_blurred_not_equal():
     """P1 fails for entropic barycenters: they are known to blur. Small regularization, little blur."""
     row = np.random.default_rng(0).dirichlet(np.ones(100))

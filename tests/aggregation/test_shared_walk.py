@@ -61,6 +61,7 @@ def test_when_nobody_came_there_are_zeros_and_the_server_stays():
     assert_same(state, RULE.init(jax.tree.map(lambda x: x[0], message())), "the server moved", 0.0)
 
 
+@pytest.mark.slow
 def test_numpy_and_several_seeds_at_once_are_the_same():
     expected = one_round(RULE, message(), WEIGHT)[0]
     plain = RULE.aggregate(RULE.init(jax.tree.map(lambda x: x[0], message())), Update(message(), WEIGHT))[0]
@@ -79,6 +80,7 @@ def test_a_walk_goes_on_where_an_episode_ends():
     assert np.abs(np.asarray(go_on(environment, place, jnp.int32(1), jax.random.key(3)).observation)).max() > 0.05
 
 
+@pytest.mark.slow
 def test_actions_are_drawn_from_the_policy():
     keys = jax.random.split(jax.random.key(0), 4000)
     bounded = Box(low=(-1.0,), high=(1.0,))

@@ -87,7 +87,7 @@ def test_a_slice_computes_what_the_masked_network_computes(kind):
     assert jax.tree.map(jnp.shape, slice_network(whole, 99)) == jax.tree.map(jnp.shape, whole)
 
 
-@pytest.mark.parametrize("kind", [MLP, DuelingMLP])
+@pytest.mark.parametrize("kind", [pytest.param(MLP, marks=pytest.mark.slow), DuelingMLP])
 def test_slices_of_real_shapes_merge_as_the_stack_does(kind):
     networks = [network(kind, seed) for seed in range(5)]
     weights = jnp.array([1.0, 2.0, 0.5, 0.0, 1.5])

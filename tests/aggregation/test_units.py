@@ -41,7 +41,7 @@ def permuted(one, orders):
 @pytest.mark.parametrize(
     ("kind", "features"),
     [
-        (MLP, "weights"),
+        pytest.param(MLP, "weights", marks=pytest.mark.slow),
         (DuelingMLP, "activations"),
         pytest.param(MLP, "activations", marks=pytest.mark.slow),
         pytest.param(DuelingMLP, "weights", marks=pytest.mark.slow),
@@ -94,6 +94,7 @@ def test_masses_are_shared_out_between_other_widths():
         np.testing.assert_array_equal(plan.sum(0), np.full(m, n))
 
 
+@pytest.mark.slow
 def test_a_width_within_the_arrays_is_that_of_a_smaller_network():
     one, other = network(), network(seed=1)
     plans = match_units(one, other, width=jnp.int32(4), reference_width=jnp.int32(6))

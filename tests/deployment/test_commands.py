@@ -44,7 +44,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
         (["join", "--agent-only", "a.sock"], "needs --server HOST:PORT and --name"),
         (["keys", "folder", "--clients", "a/b", "--host", "x"], "cannot name a client"),
         (["keys", "folder", "--clients", "a"], "--host, the server's names: give both"),
-        (["keys", "folder", "--sign"], "has no authority/app.key"),
+        (["keys", "folder", "--sign"], "holds no authority/app.key"),
     ],
 )
 def test_wrong_input_is_one_sentence_and_exit_code_2(

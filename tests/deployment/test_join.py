@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -98,7 +99,7 @@ def test_who_speaks_no_tls_is_tried_again_and_then_a_sentence(fleet: Path, monke
         def answer() -> None:
             for _ in range(4):  # twice a knock and a greeting
                 connection, _ = listener.accept()
-                with connection:
+                with connection, contextlib.suppress(ConnectionError):
                     connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
                     connection.settimeout(5.0)
                     connection.recv(10)

@@ -223,6 +223,7 @@ def test_many_rows_come_back_in_order():
         assert eqx.tree_equal(one, (take(after), take(given)))
 
 
+@pytest.mark.slow
 def test_two_devices_call_at_once():
     """Each device waits in its own callbacks; whatever the number of rows, none waits for the other."""
     environment, spread = HalfCheetah(), PartitionSpec("devices")

@@ -51,7 +51,10 @@ def naive_returns(environment: Environment, act: Any, params: Any, key: Any, num
     ("environment", "act", "params"),
     [
         (CartPole(max_steps=40), lean, lengths(0.25, 0.5, 2.0)),
-        (MountainCar(max_steps=15), lambda o: (o[:, 1] > 0) * 2, Explicit({"force": (0.001, 0.02)})),
+        pytest.param(
+            *(MountainCar(max_steps=15), lambda o: (o[:, 1] > 0) * 2, Explicit({"force": (0.001, 0.02)})),
+            marks=pytest.mark.slow,
+        ),
         (Acrobot(max_steps=12), lambda o: (o[:, 4] > 0) * 2, Explicit({"torque_noise": (0.0, 0.5)})),
         (DELAYED_REWARD, lambda o: jnp.zeros(o.shape[0], jnp.int32), Explicit({"scale": (1.0, 3.0)})),
     ],
@@ -89,6 +92,7 @@ def test_returns_are_those_of_gymnasium() -> None:
 STARTS = dataclasses.replace(OBSERVED_REWARD, rewards=((-1.0, -1.0), (1.0, 1.0)))  # whatever one does
 
 
+@pytest.mark.slow
 def test_every_policy_and_every_environment_meets_the_same_starts() -> None:
     params = Explicit({"scale": (1.0, 2.0, 5.0)}).params(STARTS, 3)  # the return is the start, scaled
     one, other = (
@@ -100,6 +104,7 @@ def test_every_policy_and_every_environment_meets_the_same_starts() -> None:
     assert set(one[0].tolist()) == {-1.0, 1.0}  # episodes differ
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_starts() -> None:
     found = [np.asarray(evaluate_policy(CartPole(), lean, lengths(0.5), jax.random.key(s), 8)) for s in (0, 1)]
     assert np.any(found[0] != found[1])

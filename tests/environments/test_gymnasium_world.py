@@ -131,10 +131,11 @@ def test_the_nominal_world_is_that_of_gymnasium() -> None:
 @pytest.mark.parametrize(
     ("world", "agent", "varied"),
     [
-        (
+        pytest.param(
             Gymnasium("Pendulum-v1", time_limit=20),
             DDPG(hidden=(8,), batch_size=8, replay_capacity=64, learning_starts=10),
             "gravity",
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             *(Gymnasium("FrozenLake-v1", ("is_slippery=False",), time_limit=20), PPO(hidden=(8,), rollout_steps=20)),

@@ -15,6 +15,7 @@ def holds(centre, rows, omega):
     return bool(np.all(rows >= (1 - omega) * centre - 1e-9))
 
 
+@pytest.mark.slow
 def test_kappa_is_the_smallest_omega_that_covers_every_agent():
     rng = np.random.default_rng(0)
     rows = rng.dirichlet(np.ones(4), (3, 2, 2)).astype(np.float32)  # three agents

@@ -43,6 +43,7 @@ def test_the_first_instances_and_environments_stay_when_more_are_asked_for():
     np.testing.assert_array_equal(jnp.concatenate([train.transitions, test.transitions], axis=1), many.transitions)
 
 
+@pytest.mark.slow
 def test_double_precision_is_the_same_instance():
     single = random_mdps(KEY, 2, 3)
     with jax.enable_x64(True):
@@ -54,6 +55,7 @@ def test_double_precision_is_the_same_instance():
 
 
 @pytest.mark.parametrize("kappa", [0.4, *(pytest.param(k, marks=pytest.mark.slow) for k in (0.0, 1.0))])
+@pytest.mark.slow
 def test_the_kappa_series_lies_around_its_centre(kappa):
     mdps = random_mdps_around(KEY, 20, kappa)
     mdps.check()
@@ -80,6 +82,7 @@ def test_common_neighbours_until_some_are_missing():
     torn.check()
 
 
+@pytest.mark.slow
 def test_the_variation_gives_every_client_a_world_of_one_instance():
     world, variation = TabularMDP(), RandomMDPs(seed=4)
     params = variation.params(world, 3)

@@ -41,6 +41,7 @@ def test_an_index_is_drawn_with_its_probability():
     np.testing.assert_allclose(np.bincount(drawn, minlength=5) / 20_000, [0.2, 0, 0.5, 0.3, 0], atol=0.015)
 
 
+@pytest.mark.slow
 def test_steps_follow_the_transitions_and_the_clock():
     world = TabularMDP(num_states=4, num_actions=2, max_steps=3)
     params = jax.tree.map(lambda x: x[0], RandomMDPs(density=0.6, seed=3).params(world, num_clients=1))

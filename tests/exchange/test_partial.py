@@ -49,6 +49,7 @@ def test_what_is_kept_neither_leaves_nor_is_replaced():
     assert same_bits(agent.parameters(state), before)
 
 
+@pytest.mark.slow
 def test_of_fedper_all_but_the_heads_become_one(tiny):
     experiment = RECIPES["fedper"](tiny(num_rounds=2))
     simulation = Simulation(experiment, seeds=(0,))

@@ -79,6 +79,7 @@ def test_figures_are_written_as_svg_and_png(report):
     assert all(path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" for path in report.figures.glob("*.png"))
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_bytes(run, report, tmp_path):
     write_report([run], tmp_path / "demo.html")
     assert (tmp_path / "demo.html").read_bytes() == report.path.read_bytes()

@@ -206,6 +206,7 @@ def test_damage_to_a_checkpoint_is_detected_or_harmless(
     assert min(seen.values()) > 0, seen
 
 
+@pytest.mark.slow
 def test_a_run_whose_newest_checkpoint_was_damaged_ends_like_any_other(
     halfway: Path, finished: Path, copied: Callable[[Path], Path], results: Callable[[Path], dict[str, Any]]
 ) -> None:

@@ -41,7 +41,9 @@ def fresh(experiment: Experiment, tmp_path: Path) -> Path:
 # Interruptions
 
 
-@pytest.mark.parametrize("place", [("fedavg", 0), ("fedavg", 4), ("local_only", 2)], ids=str)
+@pytest.mark.parametrize(
+    "place", [("fedavg", 0), pytest.param(("fedavg", 4), marks=pytest.mark.slow), ("local_only", 2)], ids=str
+)
 def test_a_run_interrupted_between_blocks_ends_like_any_other(
     place: tuple[str, int], fresh: Path, finished: Path, results: Results
 ) -> None:

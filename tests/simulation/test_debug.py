@@ -163,6 +163,7 @@ def iter_lines(simulation: Simulation, num_rounds: int, lines: list[str]) -> lis
     return []
 
 
+@pytest.mark.slow
 def test_a_client_whose_world_gives_no_number_is_named_with_round_and_stage() -> None:
     sentence, lines = failure(small(variation=Explicit({"scale": (1.0, 3.0, 2.0)})))
     assert sentence.startswith("round 1, client-1, stage 'local update': ")

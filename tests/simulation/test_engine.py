@@ -301,6 +301,7 @@ def test_clients_live_in_worlds_of_their_own(trained: Callable[..., Outcome]) ->
     assert not np.array_equal(replay.rows[0], replay.rows[1])
 
 
+@pytest.mark.slow
 def test_pooled_lives_in_all_worlds_and_takes_as_many_steps_as_the_fleet(trained: Callable[..., Outcome]) -> None:
     outcome = trained("pooled")
     simulation, agent = outcome.simulation, outcome.of_seed(0)[0].agent
@@ -362,6 +363,7 @@ def test_with_starts_of_their_own_clients_differ_and_train_what_they_have(tiny: 
     assert np.isfinite(jax.tree.leaves(later.clients.agent.online)[0]).all()
 
 
+@pytest.mark.slow
 def test_clients_of_different_widths_never_touch_what_they_do_not_hold(tiny: Callable[..., Experiment]) -> None:
     experiment = tiny(agent={"width": (4, 8, 16)}, rule=NestedMean(), method="heterofl")
     outcome = run(Simulation(experiment, (0, 1), list(TWO)), 3)

@@ -190,6 +190,7 @@ def test_what_a_learner_does_not_tell_is_nan_for_its_clients_alone(trained: Call
     assert metrics["episodes"][..., 1:].tolist() == [[[2.0] * 3], [[2.0] * 3]]
 
 
+@pytest.mark.slow
 def test_steps_are_those_of_the_group_or_are_counted_where_they_are_episodes(trained: Callable[..., Outcome]) -> None:
     metrics = trained(FLEET).metrics
     steps = metrics["steps"]

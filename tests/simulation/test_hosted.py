@@ -134,6 +134,7 @@ def test_a_guest_takes_part_in_every_exchange(well: tuple[Any, Any, Any]) -> Non
     assert (metrics["bytes_up"] == 2 * message).all()
 
 
+@pytest.mark.slow
 def test_the_consensus_is_the_mean_of_compiled_and_made_elsewhere() -> None:
     simulation = Simulation(fleet(Guest), (0,))
     federation = simulation.init()
@@ -146,6 +147,7 @@ def test_the_consensus_is_the_mean_of_compiled_and_made_elsewhere() -> None:
     np.testing.assert_allclose(broadcast(federation)[0], (np.asarray(learner) + guest) / 2, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_guest_that_joins_late_is_left_alone_until_then() -> None:
     payload = dataclasses.replace(PREDICTIONS, distillation=dataclasses.replace(SHARING, refresh="event"))
     simulation, _, metrics = run(fleet(Guest, payload=payload, joins=(1, 2)))
@@ -228,6 +230,7 @@ def test_a_round_in_which_nobody_answers_ends_the_run() -> None:
         simulation.advance(federation, 1)
 
 
+@pytest.mark.slow
 def test_guests_that_learn_alone_are_asked_for_nothing(well: tuple[Any, Any, Any]) -> None:
     alone = recipes.local_only(fleet(Guest))
     assert alone.payload == Nothing()

@@ -127,6 +127,7 @@ class Spoil(Transform):
         return Update(spoilt, update.weight), state
 
 
+@pytest.mark.slow
 def test_a_client_that_diverged_ends_the_run_or_is_left_out_as_the_rule_says(tiny):
     experiment = tiny(rule=WassersteinBarycenter(), transforms=(Spoil(),), method="fedwb")
     simulation = Simulation(experiment, (0,))
@@ -139,6 +140,7 @@ def test_a_client_that_diverged_ends_the_run_or_is_left_out_as_the_rule_says(tin
     assert all(np.isfinite(x).all() for x in map(np.asarray, jax.tree.leaves(federation.server.broadcast)))
 
 
+@pytest.mark.slow
 def test_every_seed_may_have_a_fleet_of_its_own(tiny: Callable[..., Experiment]) -> None:
     variation = Uniform(["half_length"], each_seed=True)
     experiment = tiny(variation=variation, num_rounds=2, evaluation=Evaluation(every=1, episodes=1))

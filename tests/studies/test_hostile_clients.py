@@ -21,6 +21,7 @@ def test_the_published_study_can_be_made():
     STUDY.check()
 
 
+@pytest.mark.slow
 def test_arms_of_a_rule_differ_in_numbers_alone():
     """So that they share a compilation."""
     forms = {}
