@@ -34,7 +34,7 @@ LIVES = 3  # of an actor within one call, before the run ends
 
 
 @dataclasses.dataclass
-class Place:
+class _Place:
     """An actor, its clients, and what it takes to bring them back."""
 
     clients: Bounds
@@ -76,7 +76,7 @@ class Sharded:
         self.simulation, self.crew = simulation, crew
         self.clients = list(range(self.experiment.num_agents))
         self.complaints: list[str] = []
-        self._places: list[Place] = []
+        self._places: list[_Place] = []
         self._sent: list[tuple[Any, int, int]] = []  # since what was kept: what to whom, round, exchange
         self._whole: tuple[Client, ...] | None = None  # as `save` gave it last, while nobody has learned since
         self._data = to_data(self.experiment)
@@ -91,7 +91,7 @@ class Sharded:
         self.end()
         self._sent, self._whole = [], None
         cut = bounds(len(self.clients), self.crew.num_actors)
-        self._places = [Place(clients, self._started(clients)) for clients in cut]
+        self._places = [_Place(clients, self._started(clients)) for clients in cut]
         self._ask("begin", [()] * len(cut))
 
     def first_messages(self) -> Any:
