@@ -139,7 +139,7 @@ def watched(clock: Clock, first: Member) -> Iterator[None]:
 
     def still(self: Member, client: Any, broadcast: Any, when: Any, newcomer: bool = False) -> Any:
         figures = jax.tree.map(np.zeros_like, forms[1])
-        moved = jax.tree.map(lambda x: np.asarray(x) + np.float32(0.01), broadcast)
+        moved = [np.asarray(x) + np.float32(0.01) for x in jax.tree.leaves(broadcast)]
         return client, moved, figures
 
     sites: dict[str, Any] = {"round": still, "begin": lambda self: begun, "_forms": property(lambda self: forms)}

@@ -38,14 +38,15 @@ class Costs:
 # Fitted by benchmarks/deployment_fit.py; measured rounds and fit are in docs/results/data/deployment-cost.json.
 LOOPBACK = Costs(
     trips=0.0,
-    pack_message=0.000187,
-    pack_byte=1.3e-09,
-    site_message=0.000837,
-    site_byte=4.3e-10,
-    own_round=0.0193,
-    own_message=0.000718,
+    pack_message=8.87e-05,
+    pack_byte=6.11e-10,
+    site_message=0.000268,
+    site_byte=1.03e-09,
+    own_round=0.00256,
+    own_message=0.000519,
+    own_byte=6.28e-09,
 )
-FLOWER = dataclasses.replace(LOOPBACK, wait=3.6, process=3.1, trips=10.0)
+FLOWER = dataclasses.replace(LOOPBACK, wait=2.54, process=3.89, trips=10.0)
 
 
 @dataclasses.dataclass(frozen=True)
