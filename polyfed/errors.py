@@ -20,12 +20,13 @@ LONGEST = 300  # characters of another's message in a sentence of ours
 
 
 def on_a_line(error: BaseException) -> str:
-    """An error's message as part of a sentence: on one line, of a length that can be read.
+    """An error's message as part of a sentence: on one line, of a length that can be read, without control characters.
 
-    >>> on_a_line(ValueError("no such\\n   thing"))
+    >>> on_a_line(ValueError("no such\\n   \\x1bthing"))
     'no such thing'
     """
-    message = " ".join(str(error).split()) or "without a message"
+    printable = "".join(letter if letter.isprintable() else " " for letter in str(error))
+    message = " ".join(printable.split()) or "without a message"
     return message if len(message) <= LONGEST else f"{message[:LONGEST]}..."
 
 

@@ -40,7 +40,7 @@ ROWS: dict[str, tuple[Callable[[bytes], Any], str]] = {
     "another version": (weights_changed(lambda h, n: ({**h, "version": "0"}, n)), "other-version"),
     "another format": (another_format, "other-version"),
     "the same node twice": (lambda data: TWICE + worse(data), "too-far"),
-    "one record more": (lambda data: RECORDS + data, "unreadable"),
+    "one record more": (lambda data: RECORDS + data, "late"),
     "an error of the app": (lambda data: ERROR, "late"),
     "an answer of forty objects": (lambda data: MANY, "late"),
     "a length beyond its end": (lambda data: data[:1] + struct.pack("<I", 2**32 - 1) + data[5:], "unreadable"),
