@@ -9,7 +9,8 @@ from typing import Any
 
 from polyfed.deployment.audit import Audit, Event
 from polyfed.deployment.carrier import Carrier
-from polyfed.deployment.remote import Remote, check_deployable
+from polyfed.deployment.deployable import check_deployable
+from polyfed.deployment.remote import Remote
 from polyfed.deployment.terms import Terms
 from polyfed.evaluation.yardstick import Say
 from polyfed.experiment import Experiment

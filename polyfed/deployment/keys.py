@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from polyfed.deployment.carrier import check_name
-from polyfed.deployment.identities import IDENTITIES, SIGNING, known_as_text, new_identities
+from polyfed.deployment.identities import IDENTITIES, SIGNING, Identity, known_as_text, new_identities
 from polyfed.deployment.processes import need_flower
 from polyfed.deployment.signed_app import KEY, SIGNATURE, TRUSTED, bundled, new_key, sign
 from polyfed.errors import MissingExtraError
@@ -93,15 +93,22 @@ def make(folder: Path, clients: Sequence[str], hosts: Sequence[str], days: int =
     identities = new_identities(names)
     _write(own / IDENTITIES, known_as_text(identities[names[0]].known))
     for name in names:
-        key = ec.generate_private_key(ec.SECP384R1())
-        openssh = serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
-        _write(own / "clients" / f"{name}.pub", key.public_key().public_bytes(*openssh))
         _write(folder / name / "ca.pem", ca.public_bytes(pem))
         _write(folder / name / TRUSTED, trusted)
-        _write(folder / name / "client.key", key.private_bytes(pem, serialization.PrivateFormat.OpenSSH, plain))
-        _write(folder / name / SIGNING, (identities[name].private.hex() + "\n").encode())
-        _write(folder / name / IDENTITIES, known_as_text(identities[name].known))
+        _write_client(own / "clients" / f"{name}.pub", folder / name, identities[name])
     return certificate.not_valid_after_utc.date()
+
+
+def _write_client(public: Path, folder: Path, identity: Identity) -> None:
+    """What a client shows to the server link, and signs with; the public half goes to the server."""
+    _, _, serialization, ec = _cryptography()
+    key, plain = ec.generate_private_key(ec.SECP384R1()), serialization.NoEncryption()
+    openssh = serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+    _write(public, key.public_key().public_bytes(*openssh))
+    form = serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH
+    _write(folder / "client.key", key.private_bytes(*form, plain))
+    _write(folder / SIGNING, (identity.private.hex() + "\n").encode())
+    _write(folder / IDENTITIES, known_as_text(identity.known))
 
 
 def _signature(signer: bytes) -> bytes:

@@ -16,60 +16,26 @@ from typing import Any
 import jax
 import numpy as np
 
-from polyfed.agents.foreign import Foreign
 from polyfed.deployment.answer import UNKNOWN, Failed, opened
 from polyfed.deployment.audit import Audit, Event
 from polyfed.deployment.carrier import Carrier, Phase, Replies, check_name
+from polyfed.deployment.deployable import check_deployable
 from polyfed.deployment.member import Member, identity
 from polyfed.deployment.resident import Greeting
 from polyfed.deployment.secure_round import SecureRounds
-from polyfed.deployment.sum_messages import check_summable, summing
+from polyfed.deployment.sum_messages import summing
 from polyfed.deployment.terms import Terms
 from polyfed.errors import QuorumError
 from polyfed.exchange.gate import Gate, Refusal
-from polyfed.exchange.ledger import noise_of
-from polyfed.exchange.placement import at_server, check_secret
+from polyfed.exchange.placement import at_server
 from polyfed.exchange.site_part import SitePart
 from polyfed.exchange.transform import Transform
 from polyfed.exchange.wire import ArrayForm, Envelope, Manifest, Refused, pack, unpack
-from polyfed.experiment import Experiment
 from polyfed.record import to_data
 from polyfed.simulation.engine import first_payload
 from polyfed.simulation.simulate import Simulation
 
 Sent = dict[str, bytes]
-
-
-def check_deployable(experiment: Experiment, seeds: Sequence[int]) -> None:
-    """Raise `ValueError` where an experiment cannot be deployed as it stands.
-
-    >>> import dataclasses
-    >>> from polyfed.experiments import load
-    >>> check_deployable(dataclasses.replace(load("cartpole-poles"), compare=()), seeds=(0, 1))
-    Traceback (most recent call last):
-    ValueError: A deployment is one federation, but 2 seeds were given: give one, or simulate the others.
-    """
-    if len(seeds) != 1:
-        raise ValueError(
-            f"A deployment is one federation, but {len(seeds)} seeds were given: give one, or simulate the others."
-        )
-    if experiment.compare:
-        raise ValueError(
-            "A deployment runs one method, but compare names others: give compare=(), simulate the others."
-        )
-    if experiment.pooled:
-        raise ValueError("A pooled agent lives in all worlds at once, which are at different sites: simulate it.")
-    check_summable(experiment)
-    check_secret(experiment.transforms)
-    noise = noise_of(experiment.transforms)
-    if noise is not None and noise.hides == "local" and experiment.evaluation.own and not experiment.personal:
-        name = type(noise).__name__
-        raise ValueError(
-            f"{name} hides what each client has learned from the server, but evaluation.own would tell it how good "
-            f"that is: give evaluation.own = False, or drop {name}."
-        )
-    if any(isinstance(group.agent, Foreign) for group in experiment.groups):
-        raise ValueError("Agents made elsewhere are not deployed yet: simulate them, or use a learner of polyfed.")
 
 
 class Remote:

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 from polyfed.errors import DamagedError
-from polyfed.runs.files import append_lines
+from polyfed.runs.files import append_lines, write_bytes
 
 NAME = "site.sums"
 
@@ -79,7 +79,7 @@ class Memory:
 def _read(path: Path) -> list[Shown]:
     whole, _, cut = path.read_bytes().rpartition(b"\n")
     if cut:  # else the next line would go on with it
-        path.write_bytes(whole + b"\n" if whole else b"")
+        write_bytes(path, whole + b"\n" if whole else b"")
     try:
         found = [json.loads(line) for line in whole.splitlines()]
         return [Shown(**{**one, "left": tuple(one["left"])}) for one in found]

@@ -27,7 +27,7 @@ def size_of(options: Plan) -> tuple[int, int, int, int]:
     if not options.experiment:
         size = 4 * options.parameters if options.model_bytes < 0 else options.model_bytes
         return options.clients or 8, size, size, options.local_steps or 100
-    from polyfed.deployment.remote import check_deployable
+    from polyfed.deployment.deployable import check_deployable
     from polyfed.experiments import load
     from polyfed.simulation.simulate import Simulation
 

@@ -55,7 +55,6 @@ def near(one, seed, noise=0.01):
         pytest.param(3, "weights", marks=pytest.mark.slow),
     ],
 )
-@pytest.mark.slow
 def test_permuting_the_units_of_an_agent_changes_nothing(features, num_passes):
     """Property 15 of the sheet."""
     networks = [network(seed=seed) for seed in range(3)]

@@ -10,7 +10,7 @@ import pytest
 
 from polyfed.agents import Group, Mixed
 from polyfed.agents.foreign_sb3 import SB3
-from polyfed.deployment.remote import check_deployable
+from polyfed.deployment.deployable import check_deployable
 from polyfed.exchange import CentralNoise, ClipNorm, Int8, LocalNoise, LoseMessages, Quorum, SecureSum
 from polyfed.experiment import Experiment
 
