@@ -42,6 +42,7 @@ MOST_BYTES = 2**28  # of a request
 MOST_AT_ONCE = 2**29  # bytes of all requests that are being answered
 MOST_OBJECTS = 3  # of an answer: the message, its dictionary, its record
 MOST_CONNECTIONS = 1024
+GRACE_S = 3  # until requests in flight are dropped at the end
 HOP = frozenset({b"host", b"connection", b"content-length", b"transfer-encoding", b"keep-alive", b"upgrade", b"te"})
 
 
@@ -75,11 +76,17 @@ class Front:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer a request."""
         if scope["type"] == "lifespan":
-            await _live(receive, send)
+            await self._live(receive, send)
         elif scope["type"] == "http":
             status, headers, body = await self._answer(scope, receive)
             await send({"type": "http.response.start", "status": status, "headers": headers})
             await send({"type": "http.response.body", "body": body})
+
+    async def _live(self, receive: Any, send: Any) -> None:
+        while (await receive())["type"] == "lifespan.startup":
+            await send({"type": "lifespan.startup.complete"})
+        await self._client.aclose()
+        await send({"type": "lifespan.shutdown.complete"})
 
     async def _answer(self, scope: Any, receive: Any) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
         import httpx
@@ -137,12 +144,6 @@ def _is_small(body: bytes) -> bool:
     return len(request.messages_list) <= 1 and count <= MOST_OBJECTS
 
 
-async def _live(receive: Any, send: Any) -> None:
-    while (await receive())["type"] == "lifespan.startup":
-        await send({"type": "lifespan.startup.complete"})
-    await send({"type": "lifespan.shutdown.complete"})
-
-
 @contextlib.contextmanager
 def open_to(host: str, port: int, inner: str, keys: Path | None, signature: Signature | None = None) -> Iterator[None]:
     """Stand before the server link until the end of the context.
@@ -162,7 +163,7 @@ def open_to(host: str, port: int, inner: str, keys: Path | None, signature: Sign
     tls: Any = {"ssl_certfile": str(keys / "server.pem"), "ssl_keyfile": str(keys / "server.key")} if keys else {}
     front = Front(inner, keys / "ca.pem" if keys else None, signature=signature)
     quiet: Any = {"log_level": "error", "access_log": False, "server_header": False, "ws": "none"}
-    quiet["limit_concurrency"] = MOST_CONNECTIONS
+    quiet |= {"limit_concurrency": MOST_CONNECTIONS, "timeout_graceful_shutdown": GRACE_S}
     server = uvicorn.Server(uvicorn.Config(front, host=host, port=port, **tls, **quiet))
     thread = threading.Thread(target=_run, args=(server,), daemon=True)
     thread.start()
@@ -174,7 +175,7 @@ def open_to(host: str, port: int, inner: str, keys: Path | None, signature: Sign
         yield
     finally:
         server.should_exit = True
-        thread.join(timeout=5.0)
+        thread.join(timeout=GRACE_S + 5.0)
 
 
 def _run(server: Any) -> None:

@@ -1,16 +1,17 @@
-"""Who is not let in by Flower's server link behind our port, and which apps its sites would run."""
+"""Who is not let in by Flower's server link behind our port, and which apps its sites run."""
 
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytest.importorskip("flwr")
+
+from fleets import until
 
 from polyfed.deployment import keys, serve
 from polyfed.deployment.app_folder import Settings, write_app
@@ -21,20 +22,29 @@ from polyfed.errors import BusyError
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-FETCH = """
-import sys
+SERVER = """
+import time
 from pathlib import Path
-from cryptography.hazmat.primitives.serialization import load_ssh_private_key
-from flwr.supernode.cli.flower_supernode import _try_obtain_trusted_entities
-from flwr.supernode.fleet_http_connection import http_request_response
-from flwr.supernode.start_client_internal import _verify_fab
-address, folder, run = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-private = load_ssh_private_key((folder / "client.key").read_bytes(), None)
-with http_request_response(address, False, str(folder / "ca.pem"), (private, private.public_key())) as connection:
-    _, _, _, get_run, get_fab, *_ = connection
-    fab = get_fab(get_run(run).fab_hash, run)
-    license = fab.verifications.get("valid_license", "")
-    print("trusted" if license and _verify_fab(fab, _try_obtain_trusted_entities(folder / "trusted.yaml")) else "not")
+from flwr.app import Message, RecordDict
+from flwr.serverapp import ServerApp
+app = ServerApp()
+@app.main()
+def main(grid, context):
+    while not (nodes := list(grid.get_node_ids())):
+        time.sleep(0.2)
+    sent = [Message(RecordDict(), dst_node_id=node, message_type="query") for node in nodes]
+    replies = list(grid.send_and_receive(sent, timeout=120.0))
+    Path({heard!r}).write_text("".join("refused" if reply.has_error() else "done" for reply in replies))
+"""
+CLIENT = """
+from pathlib import Path
+from flwr.app import Message, RecordDict
+from flwr.clientapp import ClientApp
+app = ClientApp()
+@app.query()
+def act(message, context):
+    Path({mark!r}).touch()
+    return Message(RecordDict(), reply_to=message)
 """
 
 
@@ -79,16 +89,21 @@ def test_a_second_server_on_the_port_is_refused(linked: Any, tmp_path: Path) -> 
         serve.serve(address, dataclasses.replace(settings, folder=str(tmp_path)), print)
 
 
-def test_sites_would_run_the_app_that_was_signed_and_none_that_a_server_makes_up(linked: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("any_app", [False, True], ids=["as it is", "told to run anything"])
+def test_an_app_that_nobody_signed_is_not_run_at_a_site(linked: Any, tmp_path: Path, any_app: bool) -> None:
     folder, address, home, *_ = linked
-
-    def fetched(app: Path) -> str:
-        words = [sys.executable, "-c", FETCH, address, str(folder / "keys" / "ann"), serve.start(home, app)]
-        found = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
-        assert found.returncode == 0, found.stderr
-        return found.stdout.split()[-1]
-
-    assert fetched(home / "app") == "trusted"
+    mark, heard = tmp_path / "mark", tmp_path / "heard"
     write_app(tmp_path / "evil")
-    (tmp_path / "evil" / "polyfed_app" / "client.py").write_text("import os\n\nos.system('true')\napp = None\n")
-    assert fetched(tmp_path / "evil") == "not"
+    for side, text in {"server": SERVER, "client": CLIENT}.items():
+        (tmp_path / "evil" / "polyfed_app" / f"{side}.py").write_text(text.format(mark=str(mark), heard=str(heard)))
+    resident = Resident("ann")
+    words = address, resident, tmp_path / "site", folder / "keys", 3, print
+    site = threading.Thread(target=join, args=words, kwargs={"any_app": any_app}, daemon=True)
+    site.start()
+    try:
+        serve.start(home, tmp_path / "evil")
+        until(heard.is_file, 240.0)
+    finally:
+        resident.over.set()
+        site.join(timeout=60.0)
+    assert (heard.read_text(), mark.is_file()) == (("done", True) if any_app else ("refused", False))

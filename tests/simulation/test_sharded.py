@@ -199,7 +199,8 @@ def test_every_kind_of_federation_is_the_one_of_one_process(tiny: Callable[..., 
     small = tiny(num_rounds=3)
     experiment = {
         "fleet": lambda: dataclasses.replace(
-            tiny(num_rounds=3),
+            recipes.local_only(small),
+            common_start=False,
             agent=Mixed((Group(small.agent, 2), Group(dataclasses.replace(small.agent, learning_rate=0.01), 1))),
         ),
         "personal": lambda: recipes.local_only(small),
