@@ -69,14 +69,15 @@ def test_from_zero_to_three_machines(tiny_file: Callable[..., Path], tmp_path: P
             stack.enter_context(ended(process))
             return process
 
+        changed = ["--num-rounds", "1", "--evaluation.every", "1"]
         own = ["--keys", "../fleet/server", "--port", str(PORT), "--quorum", "3", "--no-report"]
-        server = start("server", "serve", experiment, "--num-rounds", "1", "--evaluation.every", "1", *own)
+        server = start("server", "serve", experiment, *changed, *own)
         sites = []
         for name in LINES:
             shutil.copytree(tmp_path / "fleet" / name, tmp_path / name / name)  # carried over
             address = f"{lan.addresses['server']}:{PORT}"
             words = ["--server", address, "--name", name, "--keys", name, "--tries", "20"]
-            sites.append(start(name, "join", experiment, *words, "--no-any-app"))
+            sites.append(start(name, "join", experiment, *changed, *words, "--no-any-app"))
         until(lambda: "listening on" in (tmp_path / "server" / "log").read_text(), 900.0)
         reached = lan.open_ports("stranger", "server")
         behind = {name: lan.open_ports("stranger", name) for name in LINES}
