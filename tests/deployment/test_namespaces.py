@@ -18,6 +18,7 @@ from fleets import ended, until
 from namespaces import Lan, flows, may
 
 from polyfed.deployment.audit import verify
+from polyfed.experiment import Evaluation, Experiment
 
 LINES = ("line-1", "line-2", "line-3")
 PORT = 9092
@@ -50,10 +51,15 @@ def test_a_machine_that_is_none_reaches_the_ports_that_are_open_and_is_seen(tmp_
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
-def test_from_zero_to_three_machines(tiny_file: Callable[..., Path], tmp_path: Path) -> None:
+def test_from_zero_to_three_machines(
+    tiny: Callable[..., Experiment], tiny_file: Callable[..., Path], tmp_path: Path
+) -> None:
     if why := may():
         pytest.skip(why)
-    polyfed, experiment = [sys.executable, "-m", "polyfed"], str(tiny_file())
+    polyfed, experiment = (
+        [sys.executable, "-m", "polyfed"],
+        str(tiny_file(tiny(num_rounds=1, evaluation=Evaluation(every=1, episodes=1)))),
+    )
     with contextlib.ExitStack() as stack:
         lan = Lan(stack, ["server", *LINES, "stranger"])
         keys = [*polyfed, "keys", "fleet", "--clients", ",".join(LINES), "--host", lan.addresses["server"]]
@@ -69,15 +75,14 @@ def test_from_zero_to_three_machines(tiny_file: Callable[..., Path], tmp_path: P
             stack.enter_context(ended(process))
             return process
 
-        changed = ["--num-rounds", "1", "--evaluation.every", "1"]
         own = ["--keys", "../fleet/server", "--port", str(PORT), "--quorum", "3", "--no-report"]
-        server = start("server", "serve", experiment, *changed, *own)
+        server = start("server", "serve", experiment, *own)
         sites = []
         for name in LINES:
             shutil.copytree(tmp_path / "fleet" / name, tmp_path / name / name)  # carried over
             address = f"{lan.addresses['server']}:{PORT}"
             words = ["--server", address, "--name", name, "--keys", name, "--tries", "20"]
-            sites.append(start(name, "join", experiment, *changed, *words, "--no-any-app"))
+            sites.append(start(name, "join", experiment, *words, "--no-any-app"))
         until(lambda: "listening on" in (tmp_path / "server" / "log").read_text(), 900.0)
         reached = lan.open_ports("stranger", "server")
         behind = {name: lan.open_ports("stranger", name) for name in LINES}
