@@ -89,7 +89,8 @@ def test_a_killed_server_is_resumed_to_the_same_bits_over_the_network(
     assert sorted(learned) == [(client, round_) for client in range(3) for round_ in (1, 2, 3)]
     for site in sites:
         asked = Counter({number: len(messages) for number, messages in site.sent.items()})
-        assert asked in ({1: 1, 2: 2, 3: 1}, {1: 1, 2: 1, 3: 1})
+        assert asked[1] == asked[3] == 1
+        assert 1 <= asked[2] <= 3  # its server died twice, the second time when it was judged
     for name in ("evaluation.jsonl", "weights/seed-0/global.safetensors"):
         assert (fleet.served / "arms/fedavg" / name).read_bytes() == (whole / "arms/fedavg" / name).read_bytes()
     verify(fleet.served / "audit.jsonl")
