@@ -2,11 +2,12 @@
 
     .venv/bin/python benchmarks/host_speed.py --repeats 5
 
-*Stepping*: actions by chance in bare environments, one process per core, against polyfed training a fleet by PPO in the
-same environment, learning included. *Learning*: DQN on LunarLander-v3, a gradient step of a batch of 64 per environment
-step, networks of 64 and 64 units, polyfed's four clients against Stable-Baselines3, client by client. Everybody is a
-process of its own; a repeat runs each once, in an order that rotates; a ratio is taken within a repeat and the median
-over repeats is reported; compilation stands apart. JSON on standard output, progress on standard error.
+*Stepping*: actions by chance in bare environments, one process per core, against polyfed training a fleet by PPO or A2C
+in the same environment, learning included, with a worker process per core. *Learning*: DQN on LunarLander-v3, a gradient
+step of a batch of 64 per environment step, networks of 64 and 64 units, polyfed's four clients against
+Stable-Baselines3, client by client. Everybody is a process of its own; a repeat runs each once, in an order that
+rotates; a ratio is taken within a repeat and the median over repeats is reported; compilation stands apart. JSON on
+standard output, progress on standard error.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any
 HERE = Path(__file__).resolve()
 ROOT = HERE.parent.parent
 CORES = len(os.sched_getaffinity(0))
-STEPPED = ("LunarLander-v3", "BipedalWalker-v3", "HalfCheetah-v5", "Hopper-v5")
+STEPPED = ("LunarLander-v3", "BipedalWalker-v3", "Hopper-v5", "HalfCheetah-v5", "Ant-v5")
 LANDER = "LunarLander-v3"
 CLIENTS, COPIES = 4, 16  # of a fleet; environments of a client when stepping
 LOCAL = 256  # steps in each environment between merges
@@ -54,14 +55,15 @@ def bare(id_: str, steps: int) -> dict[str, Any]:
 
 def polyfed(id_: str, learner: str, workers: int, rounds: int) -> dict[str, Any]:
     """A fleet that learns, in one program."""
-    from polyfed.agents import DQN, PPO
+    from polyfed.agents import A2C, DQN, PPO
     from polyfed.environments import Explicit
     from polyfed.environments.gymnasium_world import Gymnasium
     from polyfed.experiment import Evaluation, Experiment
     from polyfed.simulation.simulate import Simulation
 
-    agent = PPO() if learner == "ppo" else DQN(hidden=(64, 64), batch_size=64, learning_starts=100)
-    copies = COPIES if learner == "ppo" else 1
+    dqn = DQN(hidden=(64, 64), batch_size=64, learning_starts=100)
+    agent = {"ppo": PPO(), "a2c": A2C(), "dqn": dqn}[learner]
+    copies = 1 if learner == "dqn" else COPIES
     experiment = Experiment(
         name="host",
         environment=Gymnasium(id_, workers=workers),
@@ -169,19 +171,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--peer-python", default=str(ROOT / ".venv-bench/bin/python"), help="has Stable-Baselines3")
+    parser.add_argument("--only", nargs="*", help="environments to step in, instead of all")
     parser.add_argument("--role", nargs="+", help="for the processes of this script")
     options = parser.parse_args()
     if options.role:
         name, *words = options.role
         print(json.dumps(ROLES[name](*[int(word) if word.isdigit() else word for word in words])), flush=True)
         return
+    chosen = options.only or STEPPED
     report: dict[str, Any] = {"load_at_start": os.getloadavg()[0], "cores": CORES, "stepping": {}}
-    for id_ in STEPPED:
+    for id_ in chosen:
         print(id_, file=sys.stderr)
         things: dict[str, Callable[[], dict[str, Any]]] = {
             "bare": lambda id_=id_: bare_on_all_cores(id_, 20_000),
-            "in_this_process": lambda id_=id_: line(role(["polyfed", id_, "ppo", "0", "4"])),
-            "in_two_more": lambda id_=id_: line(role(["polyfed", id_, "ppo", "2", "4"])),
+            "ppo": lambda id_=id_: line(role(["polyfed", id_, "ppo", str(CORES), "4"])),
+            "a2c": lambda id_=id_: line(role(["polyfed", id_, "a2c", str(CORES), "4"])),
         }
         report["stepping"][id_] = compare(things, "bare", options.repeats)
     report["learning"] = compare(
