@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/host_speed.py --repeats 5
 
 *Stepping*: actions by chance in bare environments, one process per core, against polyfed training a fleet by PPO or A2C
-in the same environment, learning included, with a worker process per core. *Learning*: DQN on LunarLander-v3, a gradient
-step of a batch of 64 per environment step, networks of 64 and 64 units, polyfed's four clients against
+in the same environment, learning included, with a worker process per core. *Learning*: DQN on LunarLander-v3, a
+gradient step of a batch of 64 per environment step, networks of 64 and 64 units, polyfed's four clients against
 Stable-Baselines3, client by client. Everybody is a process of its own; a repeat runs each once, in an order that
 rotates; a ratio is taken within a repeat and the median over repeats is reported; compilation stands apart. JSON on
 standard output, progress on standard error.

@@ -26,7 +26,7 @@ from polyfed.experiment import Experiment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 SCRIPT = Path(__file__).with_name("site_process.py")
-DEADLINE_S, TRIES = 180, 20
+DEADLINE_S, TRIES = 480, 40
 POINTS = ("hello", "before 2", "within 3", "after 4", "before 6")  # the last is not started again
 ABSENT = {1: "before", 2: "before", 3: "before", 4: "after", 6: "before", 7: "before"}
 BIRTHS = {1: 2, 2: 3, 3: 4, 4: 5}  # how often the site has come before the round may end
