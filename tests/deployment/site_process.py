@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fleets import parts_of
 from messenger import node
 
 from polyfed.deployment import resident
@@ -24,39 +23,44 @@ def die() -> None:
 
 
 class Mortal(resident.Resident):
-    """Dies at a point: `hello`, `before 2`, `within 2`, `after 2` (of a round), `evaluate`."""
+    """Dies at `hello`, `before` a round that follows it, `within` keeping one, `after` one, or before the `second`."""
 
     point = ""
+    greeted, learned = False, 0
 
     def answer(self, phase: Any, message: bytes) -> bytes:
         print(f"heard {phase}", flush=True)
-        number = f" {parts_of(message)[0]}" if phase == "round" else ""
-        if self.point in (phase, f"before{number}") and self.point != "before":
+        dying = {"before": self.greeted, "second": self.learned > 0}.get(self.point, False)
+        if phase == self.point or (phase == "round" and dying):
             die()
         answer = super().answer(phase, message)
-        if number and self.point == f"after{number}":
+        self.greeted |= phase == "hello"
+        if self.learned and self.point == "after":
             die()
         return answer
 
 
 def main() -> None:
     address, authority, key, folder, point = sys.argv[1:]
+    site = Mortal(Path(key).parent.name, Path(folder))
+    site.point = point
     learn, keep = Member.round, resident.keep
 
     def learned(self: Member, client: Any, broadcast: Any, when: Any, newcomer: bool = False) -> Any:
         found = learn(self, client, broadcast, when, newcomer)
-        print(f"learned {when[0]} {'anew' if newcomer else ''}", flush=True)
+        site.learned += 1
+        print(f"learned {when[0]}", flush=True)
         return found
 
     def kept(where: Path, run: str, state: Any) -> None:
-        if point == f"within {state[0]}":
+        if site.learned and point == "within":
             (where / ".site.state.writing").write_bytes(b"half")
             die()
         keep(where, run, state)
+        if site.learned:
+            print(f"kept {state[0]}", flush=True)
 
     Member.round, resident.keep = learned, kept  # type: ignore[method-assign, assignment]
-    site = Mortal(Path(key).parent.name, Path(folder))
-    site.point = point
     socket = Path(folder, "agent.sock")
     with listening(socket, site.answer):  # type: ignore[arg-type]
         node(address, authority, Path(key), socket, lambda: print("connected", flush=True))

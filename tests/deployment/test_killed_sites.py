@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +27,20 @@ from polyfed.experiment import Experiment
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 SCRIPT = Path(__file__).with_name("site_process.py")
 DEADLINE_S, TRIES = 480, 40
-POINTS = ("hello", "before 2", "within 3", "after 4", "before 6")  # the last is not started again
-ABSENT = {1: "before", 2: "before", 3: "before", 4: "after", 6: "before", 7: "before"}
-BIRTHS = {1: 2, 2: 3, 3: 4, 4: 5}  # how often the site has come before the round may end
-ROUNDS = 7
+POINTS = ("hello", "before", "within", "after", "second")  # of `site_process`; it is not started after the last
+ROUNDS = 24
 
 
 class Lossy:
     """The third site, as it is to the server: in some rounds it dies before it has learned, or after."""
 
-    def __init__(self) -> None:
-        self.resident = Resident(NAMES[2])
+    def __init__(self, absent: Mapping[int, str]) -> None:
+        self.resident, self.absent = Resident(NAMES[2]), absent
 
     def answer(self, phase: Any, message: bytes) -> bytes:
         from fleets import parts_of
 
-        lost = ABSENT.get(parts_of(message)[0], "") if phase == "round" else ""
+        lost = self.absent.get(parts_of(message)[0], "") if phase == "round" else ""
         answer = b"" if lost == "before" else self.resident.answer(phase, message)
         if lost:
             raise ConnectionError("it died")
@@ -54,13 +52,9 @@ def test_a_site_killed_at_each_stage_goes_on_and_one_that_is_not_started_again_i
 ) -> None:
     experiment = tiny(num_rounds=ROUNDS)
     experiment = dataclasses.replace(experiment, evaluation=dataclasses.replace(experiment.evaluation, every=ROUNDS))
-    whole = deploy.create(tmp_path / "whole", experiment, 0)
-    others = {name: Resident(name).answer for name in NAMES[:2]}
-    deploy.go_on(whole, Loopback({**others, NAMES[2]: Lossy().answer}), lambda p: None)
-
     fleet = Fleet.make(tmp_path / "fleet")
     keys, log = fleet.folder / "keys", fleet.folder / "mortal.log"
-    codes, births = list[int](), list[str]()
+    codes, connected, over = list[int](), threading.Event(), threading.Event()
 
     def mortal() -> None:
         """Start the site again and again; it dies at the points."""
@@ -76,16 +70,18 @@ def test_a_site_killed_at_each_stage_goes_on_and_one_that_is_not_started_again_i
                             file.write(line)
                             file.flush()
                             if line.startswith("connected"):
-                                births.append(point)
+                                connected.set()
+                    connected.clear()
                     codes[-1] = process.wait()
                 if codes[-1] == -signal.SIGKILL:
                     break
                 time.sleep(5.0)
+        over.set()
 
     def held(number: int, answer: bytes) -> bytes:
         """The first site waits with its answer until the third is there again, or never will be."""
         with contextlib.suppress(AssertionError):
-            until(lambda: len(births) >= BIRTHS.get(number, 0), DEADLINE_S - 10.0)
+            until(lambda: connected.is_set() or over.is_set(), DEADLINE_S - 10.0)
         return answer
 
     sites = [Watched(Resident(NAMES[0]), held), Watched(Resident(NAMES[1]))]
@@ -104,9 +100,18 @@ def test_a_site_killed_at_each_stage_goes_on_and_one_that_is_not_started_again_i
         for line in fleet.lines()
         if line["client"] == NAMES[2] and line["what"] == "absent" and line["phase"] == "round"
     }
-    assert set(away) == set(ABSENT), away
     assert all(why.startswith(f"'client-2' is absent from round {number}: ") for number, why in away.items())
-    learned = [line.split()[1] for line in log.read_text().splitlines() if line.startswith("learned")]
-    assert learned == ["3", "4", "5"], log.read_text()  # what was not kept is not known
+    lines = [line.split() for line in log.read_text().splitlines()]
+    done = [(words[0], int(words[1])) for words in lines if words and words[0] in ("learned", "kept")]
+    learned, kept = ({number for what, number in done if what == which} for which in ("learned", "kept"))
+    came = set(range(1, ROUNDS + 1)) - set(away)
+    assert came <= kept <= learned, log.read_text()
+    assert ROUNDS in away
+    assert len([what for what, _ in done if what == "learned"]) <= len(kept) + 1, log.read_text()  # one was not kept
+
+    whole = deploy.create(tmp_path / "whole", experiment, 0)
+    others = {name: Resident(name).answer for name in NAMES[:2]}
+    absent = {number: "after" if number in kept else "before" for number in away}
+    deploy.go_on(whole, Loopback({**others, NAMES[2]: Lossy(absent).answer}), lambda p: None)
     path = "arms/fedavg/weights/seed-0/global.safetensors"
     assert (fleet.served / path).read_bytes() == (whole / path).read_bytes()
