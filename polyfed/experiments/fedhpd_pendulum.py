@@ -8,7 +8,7 @@ their 6,000 episodes. Their seeds are 20, 25, 30, 35 and 40.
 Ours: starts are drawn anew for every episode; the released code seeds the world at every reset, so that all its
 episodes begin in one state. The body is Gymnasium's v5, which does not pay for the step on which the pole tips over;
 theirs is v2, which does. MuJoCo is called at every step, so the published budget, and before it the virtual agent's
-9,900 episodes, are long runs: `--num-rounds 200 --evaluation.every 100` is a sixth of the budget.
+9,900 episodes, are long runs: `--num-rounds 400 --evaluation.every 200` is a third of the budget.
 """
 
 import dataclasses
