@@ -155,8 +155,8 @@ class Resident:
             check_trusted(experiment)
         if (own := identity(experiment, given.seed)) != given.digest:
             raise Failed(
-                f"this site has experiment {own[:16]}, and the server has {given.digest[:16]}: give the same "
-                "file to both, or none to the site"
+                f"this site has experiment {own[:16]}, and the server has {given.digest[:16]}: give both the "
+                "same name or file, or the site none"
             )
         if not 0 <= given.client < experiment.num_clients:
             raise Failed(f"the experiment has {experiment.num_clients} clients, and none is number {given.client}")

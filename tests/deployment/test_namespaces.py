@@ -56,10 +56,8 @@ def test_from_zero_to_three_machines(
 ) -> None:
     if why := may():
         pytest.skip(why)
-    polyfed, experiment = (
-        [sys.executable, "-m", "polyfed"],
-        str(tiny_file(tiny(num_rounds=1, evaluation=Evaluation(every=1, episodes=1)))),
-    )
+    polyfed = [sys.executable, "-m", "polyfed"]
+    experiment = str(tiny_file(tiny(num_rounds=1, evaluation=Evaluation(every=1, episodes=1))))
     with contextlib.ExitStack() as stack:
         lan = Lan(stack, ["server", *LINES, "stranger"])
         keys = [*polyfed, "keys", "fleet", "--clients", ",".join(LINES), "--host", lan.addresses["server"]]
