@@ -176,6 +176,7 @@ class Simulation:
         began, compiled = time.perf_counter(), compile_seconds()
         if self.guests is None:
             federation, metrics = run_rounds(federation, self.homes, self.parts, self.plan, num_rounds)
+            federation = self._put(federation)  # empty arrays come back elsewhere, which would be compiled for anew
         else:
             federation, metrics = self._advance_with(self.guests, federation, num_rounds)
         arrays = {name: np.asarray(value) for name, value in jax.device_get(metrics).items()}

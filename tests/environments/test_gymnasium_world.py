@@ -11,6 +11,7 @@ from polyfed.environments import CartPole, Drift, Explicit
 from polyfed.environments.gymnasium_world import Gymnasium, GymnasiumParams, _calls, _worlds
 from polyfed.environments.trace import trace_episode
 from polyfed.experiment import Evaluation, Experiment
+from polyfed.simulation.engine import run_rounds
 from polyfed.simulation.simulate import Simulation
 from polyfed.testing import check_environment
 
@@ -81,6 +82,17 @@ def test_a_federation_is_the_same_in_this_process_in_others_and_resumed(changes)
     resumed = Simulation(dataclasses.replace(here, environment=Gymnasium("CartPole-v1", time_limit=60)), (0,))
     federation, _ = resumed.advance(resumed.place(kept), 1)
     same(whole[0], federation)
+
+
+def test_a_world_in_which_nothing_can_differ_is_compiled_for_once() -> None:
+    small = PPO(hidden=(4,), rollout_steps=4, epochs=1, minibatches=1)
+    world = Gymnasium("FrozenLake-v1")
+    assert not world.quantities()
+    simulation = Simulation(fleet(world, Explicit(), agent=small, local_steps=4), (0,))
+    federation, _ = simulation.advance(simulation.init(), 1)
+    programs = run_rounds._cache_size()
+    simulation.advance(federation, 1)
+    assert run_rounds._cache_size() == programs
 
 
 def test_an_episode_ends_in_the_world_in_which_it_began_and_the_next_is_in_the_new() -> None:
