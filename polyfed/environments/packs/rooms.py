@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import threading
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -22,10 +23,14 @@ COMFORT = 21.75  # °C, the middle of what is comfortable
 PENALTY = 20_000.0  # what the domain charges for a minute of a room that is too cold or too warm
 
 
+_ONE_AT_A_TIME = threading.RLock()  # two threads that redirect at once would leave the process without its output
+
+
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
     """Without what the package says at every making: of its parser, and of bounds that lose digits in float32."""
     with (
+        _ONE_AT_A_TIME,
         contextlib.redirect_stdout(io.StringIO()),
         contextlib.redirect_stderr(io.StringIO()),
         warnings.catch_warnings(),

@@ -1,3 +1,6 @@
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -38,3 +41,11 @@ def test_a_thermostat_keeps_all_rooms_comfortable():
         rewards.append(reward)
     assert min(rewards[5:]) > -0.01
     assert sum(rewards) > -13
+
+
+def test_making_worlds_in_many_threads_leaves_the_output_where_it_was():
+    before = sys.stdout, sys.stderr
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda outside: Rooms(outside=outside), range(8)))
+    assert (sys.stdout, sys.stderr) == before
+    assert len(made) == 8
