@@ -12,7 +12,7 @@ import io
 import re
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import tyro
 from tyro.conf import Positional, arg
@@ -366,7 +366,7 @@ def _registry() -> Any:
 
     @registry.primitive_rule
     def values(info: Any) -> Any:
-        if info.type != Values:
+        if (get_origin(info.type), get_args(info.type)) != (tuple, get_args(Values)):  # or typing.Tuple, by default
             return None
         return spec(
             nargs="*",

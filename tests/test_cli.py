@@ -21,7 +21,8 @@ import pytest
 from polyfed.cli import COMMANDS, main
 from polyfed.errors import EXIT_CODES
 from polyfed.experiment import Experiment
-from polyfed.experiments import studies, titles
+from polyfed.experiments import load, studies, titles
+from polyfed.options import overrides
 from polyfed.runs import store
 
 COINS = Path(__file__).parent / "studies" / "coins.py"
@@ -363,6 +364,12 @@ def test_fields_of_parts_are_set_from_the_command_line(file: Path, tmp_path: Pat
     arm = result.arms["fedavg"]
     assert result.record["seeds"] == [3]
     assert np.all(arm.metrics["bytes_up"] * 2 == arm.metrics["bytes_down"])
+
+
+@pytest.mark.parametrize("name", ["cartpole-poles", "lander-winds"])  # one quantity, and two
+def test_the_values_of_a_fleet_are_typed_the_same_way_however_many_quantities_it_has(name: str) -> None:
+    _, experiment = overrides([name, "--variation.values", "gravity=7,9"], load(name))
+    assert experiment.variation.values == (("gravity", (7.0, 9.0)),)
 
 
 def test_another_recipe_takes_the_place_of_the_experiments_own(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,15 +53,13 @@ def make(id_: str, *, modules: bool = False, **kwargs: Any) -> gymnasium.Env:
         remedy = f'pip install "polyfed[{extra}]"' if extra else "install what it asks for"
         raise MissingExtraError(f"{id_} is simulated by a package that is not installed: {remedy}.") from error
     except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
+        package = (error.name or id_.partition(":")[0]).partition(".")[0]
         extra = packs.EXTRAS.get(package)
         remedy = f'pip install "polyfed[{extra}]"' if extra else "install it"
         raise MissingExtraError(f"{id_} needs the package {package}, which is not installed: {remedy}.") from error
     except Error as error:
         if ":" not in id_ and id_ not in gymnasium.registry:
-            close = difflib.get_close_matches(id_, gymnasium.registry, n=1)
-            remedy = f"did you mean '{close[0]}'?" if close else "gymnasium.pprint_registry() shows those it has."
-            raise ValueError(f"Gymnasium has no environment '{id_}' here: {remedy}") from error
+            raise ValueError(f"Gymnasium has no environment '{id_}' here: {_remedy(id_)}") from error
         raise ValueError(f"{id_} cannot be made: {on_a_line(error).rstrip('.')}. Change its arguments.") from error
     except (ImportError, AttributeError, RuntimeError, OSError) as error:  # as where MUJOCO_GL names no library
         raise ValueError(
@@ -70,6 +68,18 @@ def make(id_: str, *, modules: bool = False, **kwargs: Any) -> gymnasium.Env:
         ) from error
     except (TypeError, AssertionError, ValueError) as error:
         raise ValueError(f"{id_} refuses its arguments: {on_a_line(error).rstrip('.')}. Change them.") from error
+
+
+def _remedy(id_: str) -> str:
+    """Where an id that is not registered may be found."""
+    module = next((module for start, module in packs.MODULES.items() if id_.startswith(start)), None)
+    if module is not None:
+        return (
+            f'it is of {module} (pip install "polyfed[{packs.EXTRAS[module]}]"); give {module}:{id_}, and allow the '
+            "import (--modules of `env check`, environment.modules of a world)."
+        )
+    close = difflib.get_close_matches(id_, gymnasium.registry, n=1)
+    return f"did you mean '{close[0]}'?" if close else "gymnasium.pprint_registry() shows those it has."
 
 
 def attribute(id_: str, name: str, env: gymnasium.Env) -> Attribute:

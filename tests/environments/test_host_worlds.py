@@ -7,6 +7,7 @@ from polyfed.errors import MissingExtraError
 
 REFUSALS = {
     "no such id": ("CartPole-v7", {}, "did you mean"),
+    "id of a package": ("sumo-rl-v0", {}, r'pip install "polyfed\[traffic\]"\); give sumo_rl:sumo-rl-v0, and allow'),
     "imports code": ("some_module:Env-v0", {}, "would import some_module, and so run its code"),
     "no such attribute": ("CartPole-v1", {"nose": 1.0}, "has no attribute 'nose'"),
     "out of range": ("Hopper-v5", {"gravity": 50.0}, r"it must lie in \[0, 30\] m/s\^2"),
@@ -33,6 +34,12 @@ def test_an_argument_of_the_constructor_is_a_quantity():
 
 def test_a_module_is_imported_where_that_is_allowed():
     assert make("gymnasium.envs:CartPole-v1", modules=True).spec.id == "CartPole-v1"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("minigrid") is not None, reason="minigrid is installed")
+def test_a_missing_module_names_its_extra():
+    with pytest.raises(MissingExtraError, match=r'needs the package minigrid, .* pip install "polyfed\[maze\]"'):
+        make("minigrid:MiniGrid-Empty-5x5-v0", modules=True)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("Box2D") is not None, reason="Box2D is installed")

@@ -30,6 +30,16 @@ EXTRAS: Mapping[str, str] = {
     "sumo_rl": "traffic",
 }
 
+# how ids of packages begin -> the module that makes them known, which nobody imports unasked
+MODULES: Mapping[str, str] = {
+    "AntMaze_": "gymnasium_robotics",
+    "BabyAI-": "minigrid",
+    "MiniGrid-": "minigrid",
+    "PointMaze_": "gymnasium_robotics",
+    "mobile-": "mobile_env",
+    "sumo-rl-": "sumo_rl",
+}
+
 
 def register() -> None:
     """Make the worlds known to Gymnasium, once; no package is imported.
