@@ -138,6 +138,21 @@ class Gymnasium(Environment[GymnasiumState]):
             )
         super().check()
 
+    def check_worlds(self, worlds: Mapping[str, np.ndarray]) -> None:
+        """Raise `ValueError` in one sentence if one of these cannot be made, or shows or takes something else."""
+        from polyfed.environments.host_recipe import check_made
+
+        if not worlds:
+            return
+        values: dict[str, Any] = {name: known["default"] for name, known in self.quantities().items()}
+        (count,) = next(iter(worlds.values())).shape
+        rows = np.asarray(self.made({**values, **worlds}, (count,)).values)
+        for client, row in enumerate(rows.tolist()):
+            try:
+                check_made(self._recipe, tuple(row))
+            except ValueError as error:
+                raise ValueError(f"The world of client {client} cannot be made: {str(error).rstrip('.')}.") from error
+
     def reset(self, key: PRNGKeyArray, params: Params) -> tuple[GymnasiumState, Array]:
         """A fresh episode, by `reset(seed=...)` with a seed that the key gives."""
         state = GymnasiumState.begun(params.values, _seed(key), self._form)

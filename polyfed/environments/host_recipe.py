@@ -200,3 +200,36 @@ def facts(recipe: Recipe) -> Facts:
     500
     """
     return Facts(recipe)
+
+
+def make_alike(recipe: Recipe, values: ArrayLike) -> gymnasium.Env:
+    """The environment of a client whose quantities are these, `[Q]`.
+
+    Raises:
+      ValueError: It cannot be made so, or shows or takes something else than the nominal one.
+      MissingExtraError: What it is simulated by is not installed.
+
+    >>> make_alike(Recipe("CartPole-v1", varied=("mass_pole",)), [0.3]).unwrapped.masspole
+    0.3
+    """
+    changed = differing_values(recipe, values)
+    env = make_live(recipe, changed)
+    if (env.observation_space, env.action_space) != facts(recipe).spaces:
+        spaces = env.observation_space, env.action_space
+        env.close()
+        raise ValueError(
+            f"with {changed} {recipe.id} shows {spaces[0]} and takes {spaces[1]}, but under every rule the clients of "
+            "a fleet need the spaces of the nominal one: wrap it so that it shows and takes as much as the largest, "
+            "with a mask of what is there, as polyfed/Junction-v0 does, and keep what means something else at every "
+            "client at home, by the recipes fedper or local_only"
+        )
+    return env
+
+
+@functools.lru_cache(maxsize=4096)
+def check_made(recipe: Recipe, values: tuple[float, ...]) -> None:
+    """Raise as `make_alike`, unless such a world can be made; looked at once.
+
+    >>> check_made(Recipe("CartPole-v1", varied=("mass_pole",)), (0.3,))
+    """
+    make_alike(recipe, values).close()

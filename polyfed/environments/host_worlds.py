@@ -163,7 +163,14 @@ def _arguments(
                 f"{id_} got both {name} = {values[name]:g} and the argument {argument} = {kwargs[argument]!r}, which "
                 "are the same quantity: give one of them."
             )
-    return {argument: bool(x) if argument.startswith("enable_") else x for argument, (_, x) in given.items()}
+    return {argument: _plain(argument, name, x) for argument, (name, x) in given.items()}
+
+
+def _plain(argument: str, name: str, value: float) -> float | int | bool:
+    """As the constructor takes it: whole numbers whose kind nobody has described are integers, or yes and no."""
+    if argument.startswith("enable_"):
+        return bool(value)
+    return int(value) if name.startswith(_ARGUMENT) and value == int(value) else value
 
 
 def _check_range(id_: str, name: str, value: float, found: Attribute) -> None:

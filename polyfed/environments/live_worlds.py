@@ -19,7 +19,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from polyfed.environments.host_recipe import Recipe, differing_values, facts, make_live
+from polyfed.environments.host_recipe import Recipe, facts, make_alike
 from polyfed.environments.host_spaces import check_some_allowed
 from polyfed.errors import MissingExtraError, on_a_line
 
@@ -259,14 +259,7 @@ class LiveWorlds:
             oldest = self._oldest() if self._count > MOST_ALIVE else None
         if oldest is not None:
             oldest.close()
-        changed = differing_values(self.recipe, np.frombuffer(world, np.float32))
-        env = make_live(self.recipe, changed)
-        if (env.observation_space, env.action_space) != self.facts.spaces:
-            raise ValueError(
-                f"with {changed} it shows {env.observation_space} and takes {env.action_space}, but clients that learn "
-                "together need the spaces of the nominal one"
-            )
-        return env
+        return make_alike(self.recipe, np.frombuffer(world, np.float32))
 
     def _oldest(self) -> gymnasium.Env | None:
         """One that is idle, or else the state that was not used for longest, which can be played again."""

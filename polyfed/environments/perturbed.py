@@ -12,7 +12,7 @@ import equinox as eqx
 import numpy as np
 
 from polyfed.checks import as_numbers, whole_in_range
-from polyfed.environments.variation import Explicit, Worlds, _check_names, _check_ranges, _groups
+from polyfed.environments.variation import Explicit, Worlds, _check_names, _check_worlds, _groups
 from polyfed.environments.world import Params, World
 
 
@@ -128,7 +128,7 @@ class Perturbed(eqx.Module):
                     f"Perturbed changes {name} in proportion to its nominal value, but that is 0, so nothing would "
                     "vary: use Explicit or Grid."
                 )
-        _check_ranges(environment, self.worlds(environment, num_clients), f"Lower rho = {self.rho:g}.")
+        _check_worlds(environment, self.worlds(environment, num_clients), f"Lower rho = {self.rho:g}.")
 
     def _check_numbers(self) -> None:
         if not self.groups:

@@ -205,6 +205,7 @@ def check_schedule(
     schedule.check(environment, num_clients, num_rounds)
     for worlds in each_station(schedule, environment, variation, num_clients).values():
         _check_ranges(environment, {name: worlds[name] for name in schedule.names}, f"Change it in {kind}.")
+        environment.check_worlds(worlds)
 
 
 def each_station(schedule: Schedule, environment: World, variation: Variation, num_clients: int) -> dict[int, Worlds]:

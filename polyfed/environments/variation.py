@@ -67,7 +67,7 @@ class Explicit(eqx.Module):
                     f"Explicit gives {len(given)} values of {name} to {num_clients} clients, but every client needs "
                     f"its own. Give {num_clients} values, or set the number of clients to {len(given)}."
                 )
-        _check_ranges(environment, self.worlds(environment, num_clients), "Change it in Explicit.")
+        _check_worlds(environment, self.worlds(environment, num_clients), "Change it in Explicit.")
 
 
 class Grid(eqx.Module):
@@ -109,7 +109,7 @@ class Grid(eqx.Module):
                 f"Grid makes {size} worlds ({product}) for {num_clients} clients, but every client needs its own. "
                 f"Change the levels, or set the number of clients to {max(size, 1)}."
             )
-        _check_ranges(environment, self.worlds(environment, num_clients), "Change it in Grid.")
+        _check_worlds(environment, self.worlds(environment, num_clients), "Change it in Grid.")
 
 
 class Uniform(eqx.Module):
@@ -181,7 +181,7 @@ class Uniform(eqx.Module):
                     f"Uniform changes {name} in proportion to its nominal value, but that is 0, so nothing would vary. "
                     "Use Explicit or Grid."
                 )
-        _check_ranges(environment, self.worlds(environment, num_clients), f"Lower rho = {self.rho:g}.")
+        _check_worlds(environment, self.worlds(environment, num_clients), f"Lower rho = {self.rho:g}.")
 
 
 Variation = Explicit | Grid | Uniform
@@ -232,6 +232,12 @@ def _check_names(environment: World, names: Sequence[str], num_clients: int) -> 
             raise ValueError(f"{family} has no quantity '{name}': {hint} {', '.join(known)}.")
         if name in names[:i]:
             raise ValueError(f"'{name}' is named twice, but one world has one {name}. Name it once, in one group.")
+
+
+def _check_worlds(environment: World, worlds: Worlds, remedy: str) -> None:
+    """Raise `ValueError` in one sentence unless every quantity is in its range, and every world can be lived in."""
+    _check_ranges(environment, worlds, remedy)
+    environment.check_worlds(worlds)
 
 
 def _check_ranges(environment: World, worlds: Worlds, remedy: str) -> None:

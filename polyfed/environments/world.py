@@ -73,6 +73,13 @@ class World(eqx.Module):
     def check(self) -> None:
         """Raise `ValueError` in one sentence if a field is out of range."""
 
+    def check_worlds(self, worlds: Mapping[str, np.ndarray]) -> None:
+        """Raise `ValueError` in one sentence if one of these cannot be lived in, though every quantity is in its range.
+
+        Args:
+          worlds: By quantity, those of some worlds, `[C]`; the others are nominal.
+        """
+
     @abc.abstractmethod
     def start(self, key: PRNGKeyArray, params: Params) -> Any:
         """What stands between two local steps, as it is at first: leaves `[E, ...]`, as `params` has them."""

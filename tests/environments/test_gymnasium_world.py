@@ -197,3 +197,11 @@ def test_bad_input_is_one_sentence(world: Gymnasium, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence) as caught:
         Simulation(fleet(world, Explicit()), (0,))
     assert "\n" not in str(caught.value)
+
+
+def test_a_world_that_cannot_be_made_is_refused_before_anybody_learns() -> None:
+    shows = "kwargs.include_cfrc_ext_in_observation"
+    ants = Gymnasium("Ant-v5", varied=(shows,))
+    agent = PPO(hidden=(4,), rollout_steps=8, epochs=1, minibatches=1)
+    with pytest.raises(ValueError, match=r"world of client 1 cannot be made: with .* need the spaces of the nominal"):
+        Simulation(fleet(ants, Explicit({shows: (1.0, 0.0)}), agent=agent), (0,))

@@ -108,7 +108,7 @@ def test_a_world_of_other_spaces_is_out(walker_in):
         assert walker_in(worlds, (2.0,)).step(0)[1] == 1.0
         assert np.isnan(walker_in(worlds, (3.0,)).step(0)[1])
         (reason,) = worlds.failures.values()
-        assert "clients that learn together need the spaces of the nominal one" in reason
+        assert "the clients of a fleet need the spaces of the nominal one" in reason
     finally:
         del gymnasium.registry["Sized-v0"]
 

@@ -148,7 +148,10 @@ def test_a_body_that_is_invalid_is_refused():
     class Narrow(eqx.Module):
         mass: Quantity = quantity(1.0, "kg", low=0.6, high=1.6)
 
-    environment, test = SimpleNamespace(quantities=lambda: quantities(Narrow)), Perturbed("mass", rho=0.4)
+    environment, test = (
+        SimpleNamespace(quantities=lambda: quantities(Narrow), check_worlds=lambda worlds: None),
+        Perturbed("mass", rho=0.4),
+    )
     test.check(environment, test.num_worlds)
     with pytest.raises(ValueError, match=r"mass = 0.5 kg .* must lie in \[0.6, 1.6\] kg\. Lower rho = 0.5"):
         Perturbed("mass").check(environment, 21)

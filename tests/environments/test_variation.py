@@ -174,7 +174,7 @@ def test_a_draw_outside_the_range_is_refused():
     class Narrow(eqx.Module):
         mass: Quantity = quantity(1.0, "kg", low=0.9, high=1.1)
 
-    environment = SimpleNamespace(quantities=lambda: quantities(Narrow))
+    environment = SimpleNamespace(quantities=lambda: quantities(Narrow), check_worlds=lambda worlds: None)
     Uniform("mass", rho=0.1).check(environment, 100)
     with pytest.raises(ValueError, match=r"mass = .* kg at client .* must lie in \[0.9, 1.1\] kg\. Lower rho = 0.2"):
         Uniform("mass", rho=0.2).check(environment, 100)
