@@ -145,8 +145,8 @@ class Gymnasium(Environment[GymnasiumState]):
         if not worlds:
             return
         values: dict[str, Any] = {name: known["default"] for name, known in self.quantities().items()}
-        (count,) = next(iter(worlds.values())).shape
-        rows = np.asarray(self.made({**values, **worlds}, (count,)).values)
+        values.update(worlds)
+        rows = np.asarray(self.made(values, next(iter(worlds.values())).shape).values)
         for client, row in enumerate(rows.tolist()):
             try:
                 check_made(self._recipe, tuple(row))
