@@ -18,7 +18,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from polyfed.environments.gymnasium import reference
+from polyfed.environments.gymnasium_world import Gymnasium
+from polyfed.environments.host_view import HostView
 from polyfed.environments.host_worlds import make_world
 from polyfed.experiment import Experiment
 from polyfed.experiments import load
@@ -90,8 +91,8 @@ def made(experiment: Experiment, nth: int, arguments: dict[str, Any]) -> gymnasi
     values, _ = world_values(experiment)
     own = {name: row[nth] for name, row in values.items()}
     world: Any = experiment.environment
-    if hasattr(world, "params_class"):  # a family of ours
-        return reference(world, world.params_class(**own))
+    if not isinstance(world, Gymnasium):  # a family of ours
+        return HostView(world, world.params_class(**own))
     return make_world(world.id, own, **arguments)
 
 
