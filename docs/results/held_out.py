@@ -30,11 +30,16 @@ def scores(arm: ArmResult) -> dict[str, np.ndarray]:
     }
 
 
+def number(value: float) -> str:
+    """Three figures that count, and all before the point."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:#.3g}".rstrip(".")
+
+
 def shown(found: Estimate, sign: bool = False) -> str:
     """An estimate as a reader sees it; a difference of five seeds or more whose interval leaves out zero is bold."""
     value, low, high = float(found.value), float(found.low), float(found.high)
-    text = f"{value:+.0f}" if sign else f"{value:.0f}"
-    text = f"{text} [{low:.0f}, {high:.0f}]".replace("-", "−")
+    plus = "+" if sign and value > 0 else ""
+    text = f"{plus}{number(value)} [{number(low)}, {number(high)}]".replace("-", "−")
     return f"**{text}**" if sign and found.num_seeds >= 5 and low * high > 0 else text
 
 

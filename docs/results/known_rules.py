@@ -1,8 +1,8 @@
-"""What simple rules are worth in the worlds of a scenario pack, beside which its arms are judged: JSON and a table.
+"""What simple rules are worth in the worlds of a scenario pack, beside which its arms are judged, as JSON.
 
-    python docs/results/known_rules.py docs/results/data/hvac-rules hvac --episodes 20
+    python docs/results/known_rules.py docs/results/data/hvac hvac --episodes 20
 
-writes `hvac-rules.json` and `hvac-rules.md` there. Chance stands for having learned nothing; the other rules are those
+writes `hvac-rules.json` there. Chance stands for having learned nothing; the other rules are those
 that a practitioner would try first. Episodes have seeds of their own, so levels, not pairs, can be compared.
 """
 
@@ -111,7 +111,7 @@ def returns(env: gymnasium.Env, rule: Rule, episodes: int) -> list[float]:
 
 
 def main() -> None:
-    """Play, write JSON and table."""
+    """Play, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("name")
@@ -120,7 +120,6 @@ def main() -> None:
     experiment = load(given.name)
     clients, held_out = experiment.num_clients, experiment.evaluation.num_held_out
     names = [f"client-{i}" for i in range(clients)] + [f"held-out-{i}" for i in range(held_out)]
-    lines = [f"| rule | {' | '.join(names)} |", "|---|" + "--:|" * len(names)]
     levels: dict[str, Any] = {}
     for label, (rule, arguments) in {"chance": (chance, {}), **RULES.get(given.name, {})}.items():
         levels[label] = {}
@@ -131,11 +130,8 @@ def main() -> None:
             error = float(np.std(found, ddof=1)) / given.episodes**0.5
             levels[label][name] = {"mean": round(float(np.mean(found)), 3), "standard_error": round(error, 3)}
             print(f"{label:<20} {name:<12} {np.mean(found):.2f} ± {error:.2f}", file=sys.stderr, flush=True)
-        shown = (f"{one['mean']:.4g} ± {one['standard_error']:.2g}" for one in levels[label].values())
-        lines.append(f"| {label} | " + " | ".join(x.replace("-", "−") for x in shown) + " |")
     record = {"experiment": given.name, "episodes": given.episodes, "rules": levels}
-    given.out.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
-    given.out.with_suffix(".md").write_text("\n".join(lines) + "\n")
+    given.out.with_name(f"{given.out.name}-rules.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

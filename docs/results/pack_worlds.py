@@ -1,9 +1,10 @@
 """What the arms of a run are worth in every single world, beside simple rules: a table.
 
-    python docs/results/pack_worlds.py docs/results/data/hvac-worlds runs/hvac/<time>-<hash> docs/results/data/hvac-rules.json
+    python docs/results/pack_worlds.py docs/results/data/hvac runs/hvac/<time>-<hash>
 
-writes `hvac-worlds.md` and `hvac-worlds.json` there: a row per world with what it differs in, the levels of arms and
-rules, and the difference of the experiment's own arm to learning alone, paired by seed.
+reads `hvac-rules.json` of `known_rules.py` and writes `hvac-worlds.md` and `hvac-worlds.json` there: a row per world with
+what it differs in, the levels of arms and rules, and the difference of the experiment's own arm to learning alone,
+paired by seed.
 """
 
 from __future__ import annotations
@@ -13,25 +14,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from held_out import number, shown
+
 from polyfed.evaluation.results import ArmResult
-from polyfed.evaluation.statistics import Estimate, estimate_iqm, final_window, paired_difference
+from polyfed.evaluation.statistics import estimate_iqm, final_window, paired_difference
 from polyfed.runs.store import load_run
 from polyfed.simulation.worlds import world_values
 
 LOCAL_ONLY = "local_only"
-
-
-def number(value: float) -> str:
-    """Three figures that count, at least all before the point."""
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def shown(found: Estimate, sign: bool = False) -> str:
-    """An estimate as a reader sees it; a difference of five seeds or more whose interval leaves out zero is bold."""
-    value, low, high = float(found.value), float(found.low), float(found.high)
-    plus = "+" if sign and value > 0 else ""
-    text = f"{plus}{number(value)} [{number(low)}, {number(high)}]".replace("-", "−")
-    return f"**{text}**" if sign and found.num_seeds >= 5 and low * high > 0 else text
 
 
 def main() -> None:
@@ -39,9 +29,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("run", type=Path)
-    parser.add_argument("rules", type=Path)
     given = parser.parse_args()
-    run, rules = load_run(given.run), json.loads(given.rules.read_text())["rules"]
+    run = load_run(given.run)
+    rules = json.loads(given.out.with_name(f"{given.out.name}-rules.json").read_text())["rules"]
     own: ArmResult = next(iter(run.arms.values()))
     values, _ = world_values(own.experiment)
     names = list(run.arms)
@@ -56,8 +46,9 @@ def main() -> None:
         cells += [number(levels[world]["mean"]).replace("-", "−") for levels in rules.values()]
         lines.append(f"| {world} | {differs} | " + " | ".join(cells) + " |")
         record["worlds"][world] = {name: final[name][:, m].round(3).tolist() for name in names}
-    given.out.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
-    given.out.with_suffix(".md").write_text("\n".join(lines) + "\n")
+    worlds = given.out.with_name(f"{given.out.name}-worlds")
+    worlds.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+    worlds.with_suffix(".md").write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":
