@@ -2,8 +2,8 @@
 
     python docs/results/pack_worlds.py docs/results/data/hvac runs/hvac/<time>-<hash>
 
-reads `hvac-rules.json` of `known_rules.py` and writes `hvac-worlds.md` and `hvac-worlds.json` there: a row per world with
-what it differs in, the levels of arms and rules, and the difference of the experiment's own arm to learning alone,
+reads `hvac-rules.json` of `known_rules.py` and writes `hvac-worlds.md` and `hvac-worlds.json` there: a row per world
+with what it differs in, the levels of arms and rules, and the difference of the experiment's own arm to learning alone,
 paired by seed.
 """
 
