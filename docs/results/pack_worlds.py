@@ -4,7 +4,8 @@
 
 reads `hvac-rules.json` of `known_rules.py` and writes `hvac-worlds.md` and `hvac-worlds.json` there: a row per world
 with what it differs in, the levels of arms and rules, and the difference of the experiment's own arm to learning alone,
-paired by seed; below, the mean over the clients' own worlds and the client that stands worst.
+paired by seed; below, the mean over the clients' own worlds and the client that stands worst. The JSON also has, by round,
+the mean over seeds and clients' own worlds.
 """
 
 from __future__ import annotations
@@ -48,6 +49,10 @@ def main() -> None:
         record["worlds"][world] = {name: final[name][:, m].round(3).tolist() for name in names}
     clients = own.environments[: experiment.num_clients]
     own_worlds = {name: scores[:, : experiment.num_clients] for name, scores in final.items()}
+    record["by round"] = {
+        name: dict(zip(map(str, arm.rounds), _means(arm, experiment.num_clients), strict=True))
+        for name, arm in run.arms.items()
+    }
     known = np.array([[rule[world]["mean"] for world in clients] for rule in rules.values()])
     means, worst = known.mean(axis=1).tolist(), known.min(axis=1).tolist()
     lines.append(_line("**mean over clients**", "", {name: x.mean(axis=1) for name, x in own_worlds.items()}, means))
@@ -55,6 +60,12 @@ def main() -> None:
     worlds = given.out.with_name(f"{given.out.name}-worlds")
     worlds.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
     worlds.with_suffix(".md").write_text("\n".join(lines) + "\n")
+
+
+def _means(arm: ArmResult, num_clients: int) -> list[float]:
+    """`[P]`: over seeds and the clients' own worlds, after each evaluated round."""
+    own: list[float] = arm.deployed()[:, :, :num_clients].mean(axis=(1, 2)).round(3).tolist()
+    return own
 
 
 def _line(world: str, differs: str, scores: dict[str, np.ndarray], levels: list[float]) -> str:
