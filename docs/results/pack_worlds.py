@@ -4,8 +4,8 @@
 
 reads `hvac-rules.json` of `known_rules.py` and writes `hvac-worlds.md` and `hvac-worlds.json` there: a row per world
 with what it differs in, the levels of arms and rules, and the difference of the experiment's own arm to learning alone,
-paired by seed; below, the mean over the clients' own worlds and the client that stands worst. The JSON also has, by round,
-the mean over seeds and clients' own worlds.
+paired by seed; below, the mean over the clients' own worlds and the client that stands worst. The JSON also
+has, by round, the mean over seeds and clients' own worlds.
 """
 
 from __future__ import annotations
